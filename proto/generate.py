@@ -1,0 +1,160 @@
+"""Write proto/protos from the message descriptors that the PyPI package `temporalio` ships.
+
+The package carries compiled descriptors (names, numbers, types), no comments; this prints them as
+.proto text of our own. It knows nothing of Rust. `python proto/generate.py --check` compares instead of writing.
+"""
+
+import importlib
+import pathlib
+import pkgutil
+import sys
+
+from google.protobuf import descriptor_pb2 as d
+
+HERE = pathlib.Path(__file__).parent
+OUT = HERE / "protos"
+ROOTS = ["temporalio.api", "temporalio.bridge.proto"]
+LEFT_OUT = ("temporal/api/cloud/", "temporal/api/protometa/", "google/api/", "protoc-gen-openapiv2/", "nexusannotations/")
+F = d.FieldDescriptorProto
+SCALARS = {v: k.removeprefix("TYPE_").lower() for k, v in F.Type.items()}
+
+
+def files():
+    """Every file descriptor of the package, by path, with what they import."""
+    found = {}
+
+    def add(fd):
+        if fd.name in found or fd.name.startswith(LEFT_OUT):
+            return
+        found[fd.name] = fd
+        for dep in fd.dependencies:
+            add(dep)
+
+    for root in ROOTS:
+        package = importlib.import_module(root)
+        for module in pkgutil.walk_packages(package.__path__, root + "."):
+            if module.name.endswith("_pb2") and ".cloud." not in module.name:
+                add(importlib.import_module(module.name).DESCRIPTOR)
+    add(importlib.import_module("google.rpc.status_pb2").DESCRIPTOR)
+    return dict(sorted(found.items()))
+
+
+class Printer:
+    def __init__(self, proto):
+        self.proto, self.lines = proto, []
+
+    def out(self, depth, text):
+        self.lines.append("  " * depth + text)
+
+    def type_of(self, field):
+        if field.type in (F.TYPE_MESSAGE, F.TYPE_ENUM):
+            return field.type_name
+        return SCALARS[field.type]
+
+    def field(self, depth, f, maps, in_oneof=False):
+        options = []
+        if f.options.deprecated:
+            options.append("deprecated = true")
+        tail = f" [{', '.join(options)}]" if options else ""
+        entry = maps.get(f.type_name.rsplit(".", 1)[-1]) if f.type == F.TYPE_MESSAGE else None
+        if entry is not None and f.label == F.LABEL_REPEATED:
+            kind, label = f"map<{self.type_of(entry.field[0])}, {self.type_of(entry.field[1])}>", ""
+        else:
+            kind = self.type_of(f)
+            label = "repeated " if f.label == F.LABEL_REPEATED else ""
+            if f.proto3_optional and not in_oneof:
+                label = "optional "
+        self.out(depth, f"{label}{kind} {f.name} = {f.number}{tail};")
+
+    def message(self, depth, m):
+        self.out(depth, f"message {m.name} {{")
+        maps = {n.name: n for n in m.nested_type if n.options.map_entry}
+        for r in m.reserved_range:
+            last = r.end - 1
+            self.out(depth + 1, f"reserved {r.start};" if last == r.start else f"reserved {r.start} to {last};")
+        for name in m.reserved_name:
+            self.out(depth + 1, f'reserved "{name}";')
+        for n in m.nested_type:
+            if not n.options.map_entry:
+                self.message(depth + 1, n)
+        for e in m.enum_type:
+            self.enum(depth + 1, e)
+        opened = None
+        for f in m.field:
+            real = f.HasField("oneof_index") and not f.proto3_optional
+            index = f.oneof_index if real else None
+            if opened is not None and index != opened:
+                self.out(depth + 1, "}")
+                opened = None
+            if real and opened is None:
+                self.out(depth + 1, f"oneof {m.oneof_decl[index].name} {{")
+                opened = index
+            self.field(depth + (2 if real else 1), f, maps, in_oneof=real)
+        if opened is not None:
+            self.out(depth + 1, "}")
+        self.out(depth, "}")
+
+    def enum(self, depth, e):
+        self.out(depth, f"enum {e.name} {{")
+        if e.options.allow_alias:
+            self.out(depth + 1, "option allow_alias = true;")
+        for r in e.reserved_range:
+            self.out(depth + 1, f"reserved {r.start} to {r.end};" if r.end != r.start else f"reserved {r.start};")
+        for v in e.value:
+            self.out(depth + 1, f"{v.name} = {v.number}{' [deprecated = true]' if v.options.deprecated else ''};")
+        self.out(depth, "}")
+
+    def service(self, s):
+        self.out(0, f"service {s.name} {{")
+        for m in s.method:
+            a, b = ("stream " if m.client_streaming else ""), ("stream " if m.server_streaming else "")
+            self.out(1, f"rpc {m.name}({a}{m.input_type}) returns ({b}{m.output_type});")
+        self.out(0, "}")
+
+    def file(self):
+        p = self.proto
+        assert p.syntax == "proto3", f"{p.name}: only proto3 is known here, not {p.syntax}"
+        self.out(0, "// Written by proto/generate.py from the descriptors of the PyPI package temporalio. Do not edit.")
+        self.out(0, 'syntax = "proto3";')
+        self.out(0, f"package {p.package};")
+        for dep in p.dependency:
+            if not dep.startswith(LEFT_OUT):
+                self.out(0, f'import "{dep}";')
+        for e in p.enum_type:
+            self.lines.append("")
+            self.enum(0, e)
+        for m in p.message_type:
+            self.lines.append("")
+            self.message(0, m)
+        for s in p.service:
+            self.lines.append("")
+            self.service(s)
+        return "\n".join(self.lines) + "\n"
+
+
+def main():
+    texts = {}
+    for name, fd in files().items():
+        if name.startswith("google/protobuf/"):
+            continue  # well-known types come with the compiler
+        proto = d.FileDescriptorProto()
+        fd.CopyToProto(proto)
+        texts[name] = Printer(proto).file()
+    on_disk = {str(p.relative_to(OUT)): p.read_text() for p in OUT.rglob("*.proto")}
+    if "--check" in sys.argv:
+        differ = sorted(n for n in texts.keys() | on_disk.keys() if texts.get(n) != on_disk.get(n))
+        if differ:
+            sys.exit(f"proto/protos is out of step with the descriptors, run proto/generate.py: {', '.join(differ)}")
+        print(f"{len(texts)} files in step")
+        return
+    for stale in on_disk.keys() - texts.keys():
+        (OUT / stale).unlink()
+    for name, text in texts.items():
+        path = OUT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    print(f"wrote {len(texts)} files")
+
+
+if __name__ == "__main__":
+    main()

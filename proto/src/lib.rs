@@ -1,0 +1,24 @@
+//! Wire types: the Temporal API, the lang protocol, and the lens. Generated from the `.proto` files beside this crate
+//! and committed (`tests/generated.rs` writes and checks them). No logic lives here.
+//!
+//! - [`temporal`], [`coresdk`], [`google`]: every field, for clients, servers and users (feature `api`, on by default).
+//! - [`lens`]: only the fields a worker reads; everything that is merely carried is a closed [`bytes::Bytes`].
+//!
+//! ```
+//! use outlast_proto::lens::lang;
+//! use prost::Message;
+//!
+//! let job = lang::FireTimer { seq: 7 };
+//! assert_eq!(job.encode_to_vec(), [8, 7]);
+//! ```
+
+#[cfg(feature = "api")]
+include!("gen/api/api.rs");
+
+/// The fields a worker reads, under the numbers they have in the full messages.
+pub mod lens {
+    mod generated {
+        include!("gen/lens/lens.rs");
+    }
+    pub use generated::outlast::{api, history, lang};
+}
