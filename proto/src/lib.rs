@@ -2,6 +2,7 @@
 //! and committed (`tests/generated.rs` writes and checks them). No logic lives here.
 //!
 //! - [`temporal`], [`coresdk`], [`google`]: every field, for clients, servers and users (feature `api`, on by default).
+//! - `json`: every message as proto3 JSON and back, by name (feature `json`).
 //! - [`lens`]: only the fields a worker reads; everything that is merely carried is a closed [`bytes::Bytes`].
 //!
 //! ```
@@ -14,6 +15,9 @@
 
 #[cfg(feature = "api")]
 include!("gen/api/api.rs");
+
+#[cfg(feature = "json")]
+pub mod json;
 
 /// The fields a worker reads, under the numbers they have in the full messages.
 pub mod lens {
