@@ -207,15 +207,14 @@ fn modernise(json: &mut Value, message: &MessageDescriptor) -> Result<(), JsonEr
 
 fn modernise_field(value: &mut Value, field: &FieldDescriptor) -> Result<(), JsonError> {
     let kind = field.kind();
-    match value {
-        Value::Object(entries) if field.is_map() => {
-            let Kind::Message(entry) = kind else { return Ok(()) };
-            let held = entry.map_entry_value_field();
-            entries.values_mut().try_for_each(|v| modernise_field(v, &held))
-        }
-        Value::Array(items) => items.iter_mut().try_for_each(|v| modernise_one(v, &kind)),
-        one => modernise_one(one, &kind),
+    if let (true, Kind::Message(entry), Value::Object(entries)) = (field.is_map(), &kind, &mut *value) {
+        let held = entry.map_entry_value_field();
+        return entries.values_mut().try_for_each(|v| modernise_field(v, &held));
     }
+    if let Value::Array(items) = value {
+        return items.iter_mut().try_for_each(|v| modernise_one(v, &kind));
+    }
+    modernise_one(value, &kind)
 }
 
 fn modernise_one(value: &mut Value, kind: &Kind) -> Result<(), JsonError> {
