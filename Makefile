@@ -34,12 +34,15 @@ demo: venv ## run an order workflow on a real server, kill its worker halfway, f
 test: venv ## every test; what had to be skipped is listed at the end (REQUIRE_ALL=1: a skip is a failure)
 	@mkdir -p "$(CARGO_TARGET_DIR)"; : > "$$OUTLAST_SKIPPED"
 	cargo fetch --locked
-	cargo test --workspace --all-features --locked --no-fail-fast 2>&1 | tee "$(CARGO_TARGET_DIR)/test.log"
 	@$(MAKE) --no-print-directory wasm
-	@sed -nE 's/^test (.*) \.\.\. ignored(.*)/\1\2 (ignored)/p' "$(CARGO_TARGET_DIR)/test.log" >> "$$OUTLAST_SKIPPED"
-	@if [ -s "$$OUTLAST_SKIPPED" ]; then echo; echo "!!!! SKIPPED:"; sort -u "$$OUTLAST_SKIPPED" | sed 's/^/!!!!   /'; \
-	  if [ -n "$$REQUIRE_ALL" ]; then echo "!!!! REQUIRE_ALL is set: a skip is a failure"; exit 1; fi; \
-	else echo "nothing was skipped"; fi
+	@failed=0; log="$(CARGO_TARGET_DIR)/test.log"; \
+	cargo test --workspace --all-features --locked --no-fail-fast 2>&1 | tee "$$log" || failed=1; \
+	sed -nE 's/^test (.*) \.\.\. ignored(.*)/\1\2 (ignored)/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
+	if [ -s "$$OUTLAST_SKIPPED" ]; then \
+	  echo; echo "!!!! SKIPPED:"; sort -u "$$OUTLAST_SKIPPED" | sed 's/^/!!!!   /'; \
+	  if [ -n "$$REQUIRE_ALL" ]; then echo "!!!! REQUIRE_ALL is set: a skip is a failure"; failed=1; fi; \
+	else echo "nothing was skipped"; fi; \
+	exit $$failed
 
 # Not a test that can be skipped: the target is absent from the machines that CI has, and tidy proves the same by dependencies.
 wasm: ## build the pure crates for wasm32, where that target is installed

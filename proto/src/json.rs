@@ -101,7 +101,7 @@ pub fn to_json(message: &str, bytes: &[u8], names: Names) -> Result<Value, JsonE
 /// ```
 /// let event = serde_json::json!({ "eventId": "1", "event_type": "TimerFired", "from_the_future": true });
 /// let bytes = outlast_proto::json::from_json("temporal.api.history.v1.HistoryEvent", event)?;
-/// assert_eq!(bytes.as_ref(), [0x08, 1, 0x18, 17]);
+/// assert_eq!(bytes.as_ref(), [0x08, 1, 0x18, 18]);
 /// # Ok::<(), outlast_proto::json::JsonError>(())
 /// ```
 pub fn from_json(message: &str, mut json: Value) -> Result<Bytes, JsonError> {
