@@ -1,11 +1,12 @@
 //! Connections: TLS, keep-alive, compression, one channel per address of the server. Knows nothing of retries: it
 //! makes one try and says how that ended.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{
     Arc, OnceLock, PoisonError, RwLock, Weak,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::uri::{PathAndQuery, Uri};
@@ -170,7 +171,7 @@ impl Network {
         }
         let authority = || self.target.authority();
         grpc.ready().await.map_err(|e| Error::unreachable(&authority(), e))?;
-        let answer = grpc.unary(request, path, Raw).await;
+        let answer = unpanicked(grpc.unary(request, path, Raw)).await?;
         answer.map(tonic::Response::into_inner).map_err(|status| error::from_tonic(&authority(), status))
     }
 
@@ -250,6 +251,22 @@ impl Drop for Network {
             task.abort();
         }
     }
+}
+
+/// tonic 0.14 panics on a `grpc-status-details-bin` that is not base64. What a server says must not end a worker.
+async fn unpanicked<F: Future>(future: F) -> Result<F::Output, Error> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(move |context| {
+        // The future is not polled again after a panic: there is no broken state to see.
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => {
+                let text = "the server's answer cannot be read: its status details are not base64";
+                Poll::Ready(Err(Error::new(crate::Kind::Malformed, Code::Internal, text, false)))
+            }
+        }
+    })
+    .await
 }
 
 async fn tcp(to: impl tokio::net::ToSocketAddrs) -> std::io::Result<TokioIo<TcpStream>> {

@@ -137,6 +137,14 @@ async fn what_the_server_refuses_is_returned_at_once_with_its_details() {
 }
 
 #[tokio::test]
+async fn details_that_cannot_be_read_are_an_error_and_no_panic() {
+    let server = Server::start(|_| Reply::Details(5, "gone", "!!!!")).await;
+    let client = Client::lazy(server.options()).unwrap();
+    let error = call(&client, CallOptions::default()).await.unwrap_err();
+    assert_eq!((error.kind, error.code, error.retryable), (Kind::Malformed, Code::Internal, false));
+}
+
+#[tokio::test]
 async fn a_poll_goes_on_until_there_is_something() {
     let codes = [14, 8, 1, 4, 13, 2, 14, 14];
     let mut replies = codes.into_iter().map(|code| Reply::Error(code, "not now")).chain([ok()]);
