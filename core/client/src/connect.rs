@@ -22,7 +22,7 @@ use tonic::{
 
 use crate::{
     ClientOptions, Code, Compression, Error, HttpConnectProxy, Metadata, Target, TlsOptions, codec::Raw,
-    error, proxy, resolve,
+    error, proxy, resolve, verify::Anyone,
 };
 
 /// Below this size gzip costs more than it saves, by any measure.
@@ -315,7 +315,13 @@ fn endpoint(options: &ClientOptions) -> Result<Endpoint, Error> {
     if let Some(name) = &settings.server_name {
         endpoint = endpoint.origin(uri(name)?);
     }
-    endpoint.tls_config(tls_config(settings, options.target.host())).map_err(|e| {
+    let anyone = settings.verification_disabled.then(Anyone::verifier);
+    let config = tls_config(settings, options.target.host());
+    let secured = match anyone {
+        Some(anyone) => endpoint.tls_config_with_verifier(config, anyone),
+        None => endpoint.tls_config(config),
+    };
+    secured.map_err(|e| {
         let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
         Error::config(format!("the TLS settings cannot be used: {why}")).with_source(e)
     })
@@ -326,6 +332,7 @@ fn tls_config(settings: TlsOptions, host: &str) -> ClientTlsConfig {
     let config = ClientTlsConfig::new().domain_name(name);
     let config = match settings.ca {
         Some(pem) => config.ca_certificate(Certificate::from_pem(pem)),
+        None if settings.verification_disabled => config,
         None => config.with_native_roots(),
     };
     match settings.identity {
@@ -421,8 +428,11 @@ mod tests {
         assert_eq!(interval("temporal.test:1", |o| o.resolve_interval = None), None);
         assert_eq!(interval("temporal.test:1", |o| o.proxy = HttpConnectProxy::parse("p:1").ok()), None);
         let named = |o: &mut ClientOptions| {
-            o.tls =
-                Some(TlsOptions { ca: Some(Vec::new()), server_name: Some("a.test".into()), identity: None });
+            o.tls = Some(TlsOptions {
+                ca: Some(Vec::new()),
+                server_name: Some("a.test".into()),
+                ..TlsOptions::default()
+            });
         };
         assert_eq!(interval("temporal.test:1", named), None);
         for target in ["localhost:1", "10.0.0.1:1", "[fe80::1]:1"] {

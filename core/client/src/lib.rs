@@ -26,6 +26,7 @@ mod resolve;
 pub mod retry;
 pub mod rpc;
 mod target;
+mod verify;
 
 pub use client::{CallOptions, Client};
 pub use error::{Error, Kind};
