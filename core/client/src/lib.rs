@@ -15,9 +15,11 @@
 mod client;
 mod codec;
 mod connect;
+mod endpoint;
 pub mod envconfig;
 mod error;
 mod in_process;
+mod lanes;
 mod metadata;
 mod observe;
 mod options;
