@@ -197,6 +197,19 @@ async fn a_goaway_is_tried_again_once_even_without_retries() {
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_is_made_anew() {
+    let count = AtomicUsize::new(0);
+    let wrap = move |stream| {
+        let broken = count.fetch_add(1, Ordering::SeqCst) < 2;
+        async move { if broken { None } else { Some(stream) } }
+    };
+    let server = Server::with(|_| ok(), wrap).await;
+    let client = Client::lazy(server.options()).unwrap();
+    assert_eq!(call(&client, CallOptions::default()).await.unwrap(), "answer");
+    assert_eq!(call(&client, CallOptions::default()).await.unwrap(), "answer");
+}
+
+#[tokio::test]
 async fn a_deadline_ends_a_call_that_nobody_answers() {
     let mut replies = vec![Reply::Error(14, "starting up")].into_iter();
     let server = Server::start(move |_| replies.next().unwrap_or(Reply::Silence)).await;
