@@ -120,7 +120,7 @@ impl Otlp {
     }
 
     /// Stops, and sends a last time.
-    pub async fn shutdown(self) -> Result<(), OtlpError> {
+    pub async fn shutdown(&self) -> Result<(), OtlpError> {
         self.exporting.abort();
         self.flush().await
     }

@@ -80,8 +80,7 @@ async fn exported(transport: OtlpTransport, path: &str) -> Sent {
     let metrics = Metrics::new(otlp.clone(), MetricsOptions::default()).with("namespace", "n1");
     metrics.counter(names::STICKY_HIT).add(3);
     metrics.timing(names::REQUEST_LATENCY).observe(Duration::from_millis(1500));
-    drop(metrics);
-    Arc::into_inner(otlp).expect("nobody else holds it").shutdown().await.unwrap();
+    otlp.shutdown().await.unwrap();
     sent.recv().await.unwrap()
 }
 

@@ -138,6 +138,8 @@ impl Meter for Prometheus {
         });
         if metric.shape != instrument.shape {
             let (had, wanted) = (metric.shape, instrument.shape);
+            // Whoever takes the log record may bind metrics too.
+            drop(metrics);
             tracing::warn!(name = %instrument.full_name(), ?had, ?wanted, "metric declared twice; the second is not recorded");
             return Arc::new(Noop);
         }

@@ -159,6 +159,19 @@ async fn aborting_drops_polls_but_not_what_has_arrived() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_that_takes_too_long_can_be_aborted() {
+    let (slots, server) = (slots(10), Server::default());
+    let mut pollers = asked(&slots, &server, 2).await;
+    let stopper = pollers.stopper();
+    stopper.stop(Stop::Drain);
+    ask(&mut pollers).await;
+    assert_eq!(server.waiting().await, 2);
+    stopper.stop(Stop::Abort);
+    assert!(pollers.next().await.is_none());
+    assert_eq!((server.waiting().await, slots.counts().held), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn stopped_before_asked_or_while_waiting_for_a_permit_it_ends_at_once() {
     let (slots, server) = (slots(1), Server::default());
     let mut pollers = Pollers::start(options(&slots, vec![lane(&server, 1)]));
