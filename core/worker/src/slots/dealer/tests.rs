@@ -6,6 +6,7 @@ use super::super::{
 use super::*;
 use crate::telemetry::Metrics;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 fn wanted() -> Wanted {
@@ -122,6 +123,50 @@ async fn closing_refuses_those_who_wait_and_waits_for_those_who_hold() {
     drained.await.unwrap();
     assert!(slots.reserve(wanted()).await.is_err());
     assert!(slots.try_reserve(wanted()).is_none());
+}
+
+/// Closes the dealer at the moment it gives a slot: what two threads could do at once.
+#[derive(Default)]
+struct Closing {
+    slots: std::sync::OnceLock<Slots>,
+    given: AtomicUsize,
+}
+
+impl SlotSupplier for Closing {
+    fn name(&self) -> &str {
+        "Closing"
+    }
+
+    fn reserve<'a>(&'a self, wanted: &'a Wanted) -> Boxed<'a, Ticket> {
+        Box::pin(async { self.try_reserve(wanted).expect("always") })
+    }
+
+    fn try_reserve(&self, _: &Wanted) -> Option<Ticket> {
+        self.given.fetch_add(1, Ordering::Relaxed);
+        self.slots.get().expect("set before use").close();
+        Some(Ticket::plain())
+    }
+
+    fn release(&self, _: Ticket, _: &Wanted, _: Option<&SlotUse>) {
+        self.given.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_slot_given_while_it_closes_goes_back() {
+    for waits in [true, false] {
+        let supplier = Arc::new(Closing::default());
+        let slots = Slots::new(supplier.clone(), SlotsOptions::default());
+        supplier.slots.set(slots.clone()).unwrap();
+        let refused = if waits {
+            slots.reserve(wanted()).await.is_err()
+        } else {
+            slots.try_reserve(wanted()).is_none()
+        };
+        assert!(refused);
+        assert_eq!((supplier.given.load(Ordering::Relaxed), slots.counts().held), (0, 0));
+        slots.all_returned().await;
+    }
 }
 
 /// A machine with room.
