@@ -247,6 +247,7 @@ impl Drop for Permit {
             self.slots.supplier.release(ticket, &self.wanted, self.used.as_ref());
         }
         drop(self.cap.take());
+        // Counted out last: when all have returned, their supplier knows it too.
         let used = usize::from(self.used.is_some());
         self.slots.change(|counts| {
             counts.held -= 1;

@@ -1,5 +1,6 @@
 use super::super::host::{HostReader, Reading};
 use super::*;
+use crate::telemetry::{MetricsOptions, Prometheus};
 use std::collections::BTreeSet;
 use std::task::Poll;
 
@@ -139,4 +140,18 @@ async fn who_stood_back_is_woken_when_the_other_gives_up() {
     drop(gives_up);
     tokio::task::yield_now().await;
     assert!(stands_back.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_controllers_see_is_measured() {
+    let prometheus = Arc::new(Prometheus::default());
+    let metrics =
+        Metrics::new(prometheus.clone(), MetricsOptions { service_name: None, ..Default::default() });
+    let host = Scripted::default();
+    host.memory(30);
+    let targets = ResourceTargets::new(0.5, 0.9);
+    assert!(ResourceController::new(targets, HostSampler::new(host), &metrics).has_room(Instant::now()));
+    let text = prometheus.text();
+    assert!(text.contains("\ntemporal_resource_slots_mem_usage 30\n"), "{text}");
+    assert!(text.contains("\ntemporal_resource_slots_mem_pid_output 1\n"), "{text}");
 }

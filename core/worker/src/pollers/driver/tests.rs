@@ -1,6 +1,7 @@
-use super::super::{PollerBehavior, split};
+use super::super::{Poll, PollerBehavior, Scaling, split};
 use super::*;
-use crate::slots::{FixedSlots, SlotKind, SlotsOptions};
+use crate::slots::{FixedSlots, SlotKind, SlotsOptions, Wanted};
+use crate::telemetry::Gauge;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;

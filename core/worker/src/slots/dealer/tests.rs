@@ -248,3 +248,42 @@ async fn no_interleaving_leaks_or_loses_a_slot() {
         interleave(seed, resource(count + 1), count + 1, None).await;
     }
 }
+
+/// The same on several threads, without time: only wake-ups can move it on, so a lost one stands still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_race_loses_a_slot() {
+    let suppliers = [Arc::new(FixedSlots::new(3)) as Arc<dyn SlotSupplier>, resource(3)];
+    for (row, supplier) in suppliers.into_iter().enumerate() {
+        let slots = Slots::new(supplier, SlotsOptions { permits_max: Some(4), ..SlotsOptions::default() });
+        let tasks: Vec<_> = (0..8u64).map(|seed| tokio::spawn(racing(slots.clone(), row, seed))).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        slots.close();
+        slots.all_returned().await;
+        assert_eq!((slots.counts().held, slots.counts().used), (0, 0));
+    }
+}
+
+static HELD: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+
+async fn racing(slots: Slots, row: usize, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..2000 {
+        let wanted = Wanted { is_sticky: random.bool(), ..workflow() };
+        let gives_up = random.u8(0..4) == 0;
+        let permit = tokio::select! {
+            biased;
+            permit = slots.reserve(wanted) => Some(permit.unwrap()),
+            () = tokio::task::yield_now(), if gives_up => None,
+        };
+        let Some(permit) = permit else { continue };
+        // Counted here: the dealer counts a permit until after its slot is free again.
+        assert!(HELD[row].fetch_add(1, Ordering::SeqCst) < 3);
+        if random.bool() {
+            tokio::task::yield_now().await;
+        }
+        HELD[row].fetch_sub(1, Ordering::SeqCst);
+        drop(permit);
+    }
+}
