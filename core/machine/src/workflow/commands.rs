@@ -389,7 +389,9 @@ impl Workflow {
     fn close(&mut self, closed: Closed, kind: Kind, ask: Ask, extras: Option<Box<Extras>>) {
         self.queue.push(kind, NO_OP, ask, extras);
         self.closing = Some(closed);
-        self.drop_locals();
+        if self.mode != Mode::Replay {
+            self.drop_locals();
+        }
     }
 
     /// Gives an op to `on`, and ends it if that is what follows.
