@@ -86,7 +86,12 @@ impl Child {
                 Ok(Then::Ends)
             }
             (State::Started { .. }, Event::Failed(e)) => {
-                self.failed("Child Workflow execution failed", e.failure.unwrap_or_default(), e.retry_state, out);
+                self.failed(
+                    "Child Workflow execution failed",
+                    e.failure.unwrap_or_default(),
+                    e.retry_state,
+                    out,
+                );
                 Ok(Then::Ends)
             }
             (State::Started { .. }, Event::Canceled(e)) => {

@@ -272,7 +272,8 @@ impl Run {
         let Some(held) = &mut self.task else { return Ok(()) };
         let recorded = held.source == Source::Replay;
         let read = self.feed.read(recorded)?;
-        if let Some(suspect) = self.workflow.suspect.take_if(|_| !matches!(read, Read::Replayed | Read::Page)) {
+        if let Some(suspect) = self.workflow.suspect.take_if(|_| !matches!(read, Read::Replayed | Read::Page))
+        {
             return Err(suspect);
         }
         match read {

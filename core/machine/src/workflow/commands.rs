@@ -66,10 +66,8 @@ impl Workflow {
     }
 
     fn command(&mut self, command: C, extras: Option<Box<Extras>>, config: &Config) -> Result<(), Fault> {
-        if self.is_over() {
-            return Err(Fault::misuse(
-                "commands after the one that closed the workflow; stop its coroutines then",
-            ));
+        if self.terminal_seen || (self.closing.is_some() && self.mode != Mode::Replay) {
+            return Ok(()); // nothing can follow what closed it; in replay the history says what did
         }
         match command {
             C::StartTimer(c) => self.start_timer(c, extras)?,

@@ -110,7 +110,9 @@ impl Workflow {
             return Some(request);
         }
         seen.iter().find_map(|event| {
-            let Some(A::WorkflowExecutionUpdateAdmittedEventAttributes(e)) = &event.attributes else { return None };
+            let Some(A::WorkflowExecutionUpdateAdmittedEventAttributes(e)) = &event.attributes else {
+                return None;
+            };
             let request = e.request.clone()?;
             (update_id_of(&request).ok()? == update_id.as_bytes()).then_some(request)
         })

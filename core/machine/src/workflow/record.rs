@@ -184,7 +184,8 @@ impl Workflow {
             Op::Activity(op) => match &event.attributes {
                 Some(A::ActivityTaskScheduledEventAttributes(e)) => {
                     let kind = e.activity_type.as_ref().map(|t| &t.name[..]).unwrap_or_default();
-                    let same = same_names(event, &op.names, &e.activity_id, kind, ["activity_id", "activity_type"]);
+                    let same =
+                        same_names(event, &op.names, &e.activity_id, kind, ["activity_id", "activity_type"]);
                     suspect(same, check_names, &mut self.suspect)?;
                     let _stays = op.on(id, activity::Event::Scheduled, &mut out)?;
                     true
@@ -197,7 +198,8 @@ impl Workflow {
             Op::Child(op) => {
                 if let Some(A::StartChildWorkflowExecutionInitiatedEventAttributes(e)) = &event.attributes {
                     let kind = e.workflow_type.as_ref().map(|t| &t.name[..]).unwrap_or_default();
-                    let same = same_names(event, &op.names, &e.workflow_id, kind, ["workflow_id", "workflow_type"]);
+                    let same =
+                        same_names(event, &op.names, &e.workflow_id, kind, ["workflow_id", "workflow_type"]);
                     suspect(same, check_names, &mut self.suspect)?;
                 }
                 let _stays = op.on(id, child::Event::Initiated, &mut out)?;

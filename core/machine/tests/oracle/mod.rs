@@ -306,7 +306,13 @@ pub fn compare(case: &Case, played: &Played) -> Verdict {
 }
 
 /// The differences that are wanted, each with its reason.
-fn explain(case: &Case, played: &Played, expected: &[&Value], ours: &[&Value], outcome: &str) -> Option<String> {
+fn explain(
+    case: &Case,
+    played: &Played,
+    expected: &[&Value],
+    ours: &[&Value],
+    outcome: &str,
+) -> Option<String> {
     let ended = played.evicted.to_lowercase();
     let mut why = Vec::new();
     match (outcome, ended.as_str()) {
@@ -356,7 +362,9 @@ fn joined(case: &Case, expected: &[&Value], ours: &[&Value]) -> Option<String> {
     }
     let mut why = Vec::new();
     if joined > 0 {
-        why.push(format!("{joined} times the reference joins a task completed without commands to what follows it"));
+        why.push(format!(
+            "{joined} times the reference joins a task completed without commands to what follows it"
+        ));
     }
     if reordered > 0 {
         why.push(format!("{reordered} times the reference shows admitted updates later in replay than live"));
