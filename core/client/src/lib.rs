@@ -1,1 +1,39 @@
-//! Placeholder.
+//! The gRPC client of Outlast: where to connect, what to send along, how long to wait, when to try again.
+//!
+//! One generic call ([`Client::call_bytes`]) reaches every method of every service; [`rpc`] names the few that a
+//! worker needs. What a message means is not known here, nor are workers, histories or metrics: a caller who wants
+//! to count calls gives a [`CallObserver`].
+//!
+//! ```no_run
+//! use outlast_client::{CallOptions, Client, ClientOptions};
+//! # async fn demo() -> Result<(), outlast_client::Error> {
+//! let client = Client::connect(ClientOptions::new("localhost:7233".parse()?)).await?;
+//! let info = client.describe_namespace("default", CallOptions::default()).await?;
+//! # let _ = info; Ok(()) }
+//! ```
+
+mod client;
+mod codec;
+mod connect;
+mod error;
+mod in_process;
+mod metadata;
+mod observe;
+mod options;
+mod proxy;
+mod resolve;
+pub mod retry;
+pub mod rpc;
+mod target;
+
+pub use client::{CallOptions, Client};
+pub use error::{Error, Kind};
+pub use in_process::{Service, ServiceFuture, Status};
+pub use metadata::Metadata;
+pub use observe::{CallInfo, CallObserver};
+pub use options::{
+    BasicAuth, ClientOptions, Compression, HttpConnectProxy, KeepAlive, ProxyAddress, TlsIdentity, TlsOptions,
+};
+pub use retry::{RetryKind, RetryPolicy};
+pub use target::Target;
+pub use tonic::Code;

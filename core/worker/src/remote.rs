@@ -63,8 +63,8 @@ impl Remote {
     pub(crate) fn new(client: Client, config: WorkerConfig) -> Self {
         let identity = config.identity.clone().unwrap_or_else(|| client.identity());
         let cached = config.task_types.workflows && config.max_cached_workflows > 0;
-        let sticky = cached.then(|| format!("{identity}-{}", uuid::Uuid::new_v4()));
-        let instance_key = uuid::Uuid::new_v4().to_string();
+        let sticky = cached.then(|| format!("{identity}-{}", unique()));
+        let instance_key = unique();
         Self { client: RwLock::new(client), config, identity, instance_key, sticky }
     }
 
@@ -523,4 +523,11 @@ fn application(message: &str) -> Failure {
 
 pub(crate) fn wire(duration: Duration) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(duration).ok()
+}
+
+/// A name that no other worker has: the form of a random UUID.
+fn unique() -> String {
+    let n = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{n:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

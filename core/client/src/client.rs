@@ -1,0 +1,338 @@
+//! The client: one call at a time, tried again as the policy says. Holds the connection and what goes along with
+//! every call; does not know what any call means, save GetSystemInfo.
+
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use outlast_proto::temporal::api::workflowservice::v1 as api;
+use prost::Message;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::connect::Network;
+use crate::retry::{Decision, Failure};
+use crate::{CallInfo, ClientOptions, Code, Error, Kind, Metadata, RetryKind, RetryPolicy, Service, error};
+
+/// How one call differs from others.
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions {
+    /// The deadline; `None`: the client's. It bounds an ordinary call with all its retries, and each try of a
+    /// long poll.
+    pub timeout: Option<Duration>,
+    /// When to try again.
+    pub retry: RetryKind,
+    /// Codes to hand back at once although they would be tried again.
+    pub return_on: &'static [Code],
+    /// Sent with this call, over what is sent with every call.
+    pub metadata: Metadata,
+    /// Sent as the header `temporal-namespace`, and told to the observer.
+    pub namespace: Option<String>,
+}
+
+impl CallOptions {
+    /// A call that waits for something to happen.
+    pub fn long_poll() -> Self {
+        Self { retry: RetryKind::LongPoll, ..Self::default() }
+    }
+}
+
+/// A connection to a server. Clones share it.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    transport: Transport,
+    identity: String,
+    retry: RetryPolicy,
+    call_timeout: Duration,
+    long_poll_timeout: Duration,
+    encode_limit: usize,
+    observer: Option<Arc<dyn crate::CallObserver>>,
+    headers: RwLock<Headers>,
+    system_info: OnceLock<Arc<api::GetSystemInfoResponse>>,
+}
+
+enum Transport {
+    Network(Arc<Network>),
+    InProcess(Arc<dyn Service>),
+}
+
+/// What users may change while calls are made. `all` is made from the options whenever they change.
+struct Headers {
+    options: ClientOptions,
+    all: Metadata,
+}
+
+/// One call, ready to be made as often as it takes.
+struct Call<'a> {
+    path: PathAndQuery,
+    request: Bytes,
+    options: &'a CallOptions,
+}
+
+impl Client {
+    /// Connects and learns what the server can do.
+    pub async fn connect(options: ClientOptions) -> Result<Self, Error> {
+        let client = Self::lazy(options)?;
+        client.system_info().await?;
+        Ok(client)
+    }
+
+    /// Connects when the first call is made. Settings are checked now.
+    pub fn lazy(options: ClientOptions) -> Result<Self, Error> {
+        options.check()?;
+        let network = Network::new(&options)?;
+        Self::new(Transport::Network(Arc::new(network)), options)
+    }
+
+    /// Calls a server in the same process; the target in the options is not used.
+    pub fn in_process(service: Arc<dyn Service>, options: ClientOptions) -> Result<Self, Error> {
+        Self::new(Transport::InProcess(service), options)
+    }
+
+    fn new(transport: Transport, options: ClientOptions) -> Result<Self, Error> {
+        let inner = Inner {
+            transport,
+            identity: options.identity.clone(),
+            retry: options.retry,
+            call_timeout: options.call_timeout,
+            long_poll_timeout: options.long_poll_timeout,
+            encode_limit: options.encode_limit,
+            observer: options.observer.clone(),
+            headers: RwLock::new(Headers { all: options.headers()?, options }),
+            system_info: OnceLock::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Makes a call with messages. `path` is one of the constants of `outlast_proto`. The `bytes` fields of the
+    /// answer are slices of the frame it came in.
+    pub async fn call<Q, R>(&self, path: &'static str, request: &Q, options: CallOptions) -> Result<R, Error>
+    where
+        Q: Message,
+        R: Message + Default,
+    {
+        let request = Bytes::from(request.encode_to_vec());
+        let call = Call { path: PathAndQuery::from_static(path), request, options: &options };
+        let answer = self.inner.run(&call).await?;
+        R::decode(answer).map_err(|e| Error::malformed(path, e))
+    }
+
+    /// Makes any call with encoded messages: `call_bytes("temporal.api.workflowservice.v1.WorkflowService",
+    /// "StartWorkflowExecution", …)`.
+    pub async fn call_bytes(
+        &self,
+        service: &str,
+        method: &str,
+        request: Bytes,
+        options: CallOptions,
+    ) -> Result<Bytes, Error> {
+        let named = |name: &str| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'_')
+        };
+        if !named(service) || !named(method) {
+            return Err(Error::config(format!(
+                "`{service}` and `{method}` are not names of a service and a method"
+            )));
+        }
+        let path = PathAndQuery::from_maybe_shared(Bytes::from(format!("/{service}/{method}")));
+        let path = path.map_err(|e| Error::config(format!("/{service}/{method}: {e}")))?;
+        self.inner.run(&Call { path, request, options: &options }).await
+    }
+
+    /// Who is calling.
+    pub fn identity(&self) -> String {
+        self.inner.identity.clone()
+    }
+
+    /// What the server said it can do; `None` before [`Client::system_info`], which [`Client::connect`] calls.
+    pub fn capabilities(&self) -> Option<api::get_system_info_response::Capabilities> {
+        let info = self.inner.system_info.get()?;
+        Some(info.capabilities.unwrap_or_default())
+    }
+
+    /// What the server says of itself, asked once. A server that does not know the question can do nothing special.
+    pub async fn system_info(&self) -> Result<Arc<api::GetSystemInfoResponse>, Error> {
+        if let Some(info) = self.inner.system_info.get() {
+            return Ok(info.clone());
+        }
+        let path = api::workflow_service::GET_SYSTEM_INFO;
+        let answer = self.call(path, &api::GetSystemInfoRequest::default(), CallOptions::default()).await;
+        let info = match answer {
+            Ok(info) => info,
+            Err(error) if error.code == Code::Unimplemented => api::GetSystemInfoResponse::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(self.inner.system_info.get_or_init(|| Arc::new(info)).clone())
+    }
+
+    /// Changes the API key of calls from now on. A connection without TLS takes one only if TLS was disabled
+    /// explicitly.
+    pub fn set_api_key(&self, api_key: Option<&str>) -> Result<(), Error> {
+        self.inner.change(|options| {
+            let encrypted = options.uses_tls();
+            options.api_key = api_key.map(str::to_owned);
+            let clear = api_key.is_some() && !encrypted && !options.tls_disabled;
+            if clear && matches!(self.inner.transport, Transport::Network(_)) {
+                return Err(Error::config(
+                    "an API key would be sent in the clear: this connection has no TLS",
+                ));
+            }
+            Ok(())
+        })
+    }
+
+    /// Replaces the metadata of calls from now on, ASCII and binary.
+    pub fn set_metadata(&self, metadata: Metadata) -> Result<(), Error> {
+        self.inner.change(|options| {
+            options.metadata = metadata;
+            Ok(())
+        })
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("identity", &self.inner.identity).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn change(&self, edit: impl FnOnce(&mut ClientOptions) -> Result<(), Error>) -> Result<(), Error> {
+        let mut headers = self.headers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut options = headers.options.clone();
+        edit(&mut options)?;
+        *headers = Headers { all: options.headers()?, options };
+        Ok(())
+    }
+
+    /// Tries until there is an answer, or the policy gives up.
+    async fn run(&self, call: &Call<'_>) -> Result<Bytes, Error> {
+        self.check_size(call)?;
+        let long_poll = call.options.retry == RetryKind::LongPoll;
+        let usual = if long_poll { self.long_poll_timeout } else { self.call_timeout };
+        let limit = call.options.timeout.unwrap_or(usual);
+        let start = Instant::now();
+        let (mut attempt, mut throttled, mut goaway) = (0_u32, 0_u32, false);
+        let mut before: Option<Error> = None;
+        loop {
+            attempt = attempt.saturating_add(1);
+            let left = if long_poll { limit } else { limit.saturating_sub(start.elapsed()) };
+            let began = Instant::now();
+            let error = match self.attempt(call, left).await {
+                Ok(answer) => {
+                    self.observe(call, Code::Ok, began, attempt, None);
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            throttled = throttled.saturating_add(u32::from(error.code == Code::ResourceExhausted));
+            let first_goaway = !goaway && error.is_goaway();
+            goaway |= first_goaway;
+            let failure = Failure {
+                attempt,
+                throttled,
+                elapsed: start.elapsed(),
+                code: error.code,
+                too_large: error.kind == Kind::TooLarge,
+                first_goaway,
+            };
+            let wait = self.decide(call, &error, failure, if long_poll { None } else { Some(limit) });
+            self.observe(call, error.code, began, attempt, wait);
+            let Some(wait) = wait else { return Err(explain(error, before.as_ref(), limit)) };
+            before = Some(error);
+            sleep(wait).await;
+        }
+    }
+
+    /// The wait before the next try; `None`: there is none.
+    fn decide(
+        &self,
+        call: &Call<'_>,
+        error: &Error,
+        failure: Failure,
+        limit: Option<Duration>,
+    ) -> Option<Duration> {
+        let wanted = call.options.return_on.contains(&error.code);
+        let hopeless = matches!(error.kind, Kind::Config | Kind::Malformed);
+        if wanted || hopeless {
+            return None;
+        }
+        match self.retry.decide(call.options.retry, failure, fastrand::f64()) {
+            Decision::Retry(wait) => {
+                Some(wait).filter(|wait| limit.is_none_or(|l| failure.elapsed + *wait < l))
+            }
+            Decision::GiveUp => None,
+        }
+    }
+
+    fn check_size(&self, call: &Call<'_>) -> Result<(), Error> {
+        let (size, limit) = (call.request.len(), self.encode_limit);
+        if size <= limit {
+            return Ok(());
+        }
+        let message =
+            format!("message too large: the request to {} has {size} bytes, the limit is {limit}", call.path);
+        Err(Error::new(Kind::TooLarge, Code::ResourceExhausted, message, false))
+    }
+
+    async fn attempt(&self, call: &Call<'_>, left: Duration) -> Result<Bytes, Error> {
+        let mut headers = self.headers.read().unwrap_or_else(PoisonError::into_inner).all.clone();
+        headers.extend(&call.options.metadata);
+        if let Some(namespace) = &call.options.namespace {
+            headers.set_namespace(namespace);
+        }
+        headers.set_timeout(left);
+        let answer = async {
+            match &self.transport {
+                Transport::Network(network) => {
+                    network.unary(call.path.clone(), headers, call.request.clone()).await
+                }
+                Transport::InProcess(service) => {
+                    let answer = service.call(call.path.path(), headers, call.request.clone()).await;
+                    answer.map_err(|status| error::refused(status.code, status.message, status.details))
+                }
+            }
+        };
+        let expired = |_| Error::new(Kind::TimedOut, Code::DeadlineExceeded, "the deadline passed", false);
+        timeout(left, answer).await.map_err(expired)?
+    }
+
+    fn observe(
+        &self,
+        call: &Call<'_>,
+        code: Code,
+        began: Instant,
+        attempt: u32,
+        retry_after: Option<Duration>,
+    ) {
+        let Some(observer) = &self.observer else { return };
+        let path = call.path.path().trim_start_matches('/');
+        let (service, method) = path.split_once('/').unwrap_or(("", path));
+        observer.finished(&CallInfo {
+            service,
+            method,
+            namespace: call.options.namespace.as_deref(),
+            long_poll: call.options.retry == RetryKind::LongPoll,
+            code,
+            elapsed: began.elapsed(),
+            attempt,
+            retry_after,
+        });
+    }
+}
+
+/// A deadline alone says little: what failed before it says more.
+fn explain(error: Error, before: Option<&Error>, limit: Duration) -> Error {
+    if error.kind != Kind::TimedOut || error.message != "the deadline passed" {
+        return error;
+    }
+    let message = match before {
+        Some(before) => format!("no answer within {limit:?}; the try before ended with: {before}"),
+        None => format!("no answer within {limit:?}"),
+    };
+    Error { message, ..error }
+}

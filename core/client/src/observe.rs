@@ -1,0 +1,32 @@
+//! What a caller may know of every try of every call: enough for metrics and logs, which live elsewhere.
+
+use std::time::Duration;
+
+use tonic::Code;
+
+/// One finished try of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct CallInfo<'a> {
+    /// `temporal.api.workflowservice.v1.WorkflowService`
+    pub service: &'a str,
+    /// `StartWorkflowExecution`
+    pub method: &'a str,
+    /// The namespace it was for, where the caller said so.
+    pub namespace: Option<&'a str>,
+    /// A call that waits for something to happen.
+    pub long_poll: bool,
+    /// `Ok`, or the code of the error.
+    pub code: Code,
+    /// How long this try took.
+    pub elapsed: Duration,
+    /// Counted from one.
+    pub attempt: u32,
+    /// The wait before the next try; `None` when this was the last.
+    pub retry_after: Option<Duration>,
+}
+
+/// Told of every finished try, on the task that made the call: be quick.
+pub trait CallObserver: Send + Sync {
+    /// A try is over.
+    fn finished(&self, info: &CallInfo<'_>);
+}

@@ -1,0 +1,291 @@
+//! When a failed call is tried again, and after how long: one pure function. It has no clock and no dice: time passed
+//! and a random number are arguments, and whoever asks does the waiting.
+
+use std::time::Duration;
+
+use tonic::Code;
+
+/// Which calls are tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetryKind {
+    /// Ordinary calls: some tries within some seconds.
+    #[default]
+    Default,
+    /// Polls for tasks: without end, since a worker has nothing better to do than wait for its server.
+    LongPoll,
+    /// Never, save for the one retry after a GOAWAY.
+    None,
+}
+
+/// How waits grow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    /// The wait after the first failure.
+    pub initial: Duration,
+    /// Each wait is this many times the one before.
+    pub factor: f64,
+    /// No wait is longer, jitter aside.
+    pub max: Duration,
+}
+
+/// When to try again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// Waits between tries of an ordinary call.
+    pub call: Backoff,
+    /// An ordinary call is not tried again once this much time would have passed since its start.
+    pub elapsed_max: Duration,
+    /// Tries of an ordinary call, the first included.
+    pub attempts_max: u32,
+    /// Waits between tries of a long poll, which have no end.
+    pub long_poll: Backoff,
+    /// Waits after RESOURCE_EXHAUSTED, of every kind of call: the server asks for fewer.
+    pub throttle: Backoff,
+    /// The share by which a wait is made longer or shorter at random.
+    pub jitter: f64,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            call: Backoff { initial: ms(100), factor: 1.7, max: ms(5_000) },
+            elapsed_max: ms(10_000),
+            attempts_max: 10,
+            long_poll: Backoff { initial: ms(200), factor: 2.0, max: ms(10_000) },
+            throttle: Backoff { initial: ms(1_000), factor: 2.0, max: ms(10_000) },
+            jitter: 0.2,
+        }
+    }
+}
+
+/// One failed try.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure {
+    /// Tries so far, this one included.
+    pub attempt: u32,
+    /// How many of them, this one included, were answered RESOURCE_EXHAUSTED.
+    pub throttled: u32,
+    /// Since the call began.
+    pub elapsed: Duration,
+    /// What this try ended with.
+    pub code: Code,
+    /// The message was too large: it will be so the next time.
+    pub too_large: bool,
+    /// The connection was closed with a GOAWAY, and this is the first time in this call.
+    pub first_goaway: bool,
+}
+
+/// What to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Try again after this wait.
+    Retry(Duration),
+    /// Give the error to the caller.
+    GiveUp,
+}
+
+impl RetryPolicy {
+    /// Decides about one failure; `random` is in `0.0..1.0`.
+    ///
+    /// ```
+    /// use outlast_client::{Code, RetryKind, RetryPolicy, retry::{Decision, Failure}};
+    /// use std::time::Duration;
+    ///
+    /// let failure = Failure {
+    ///     attempt: 1, throttled: 0, elapsed: Duration::ZERO, code: Code::Unavailable, too_large: false, first_goaway: false,
+    /// };
+    /// let policy = RetryPolicy::default();
+    /// assert_eq!(policy.decide(RetryKind::Default, failure, 0.5), Decision::Retry(Duration::from_millis(100)));
+    /// assert_eq!(policy.decide(RetryKind::None, failure, 0.5), Decision::GiveUp);
+    /// ```
+    pub fn decide(&self, kind: RetryKind, failure: Failure, random: f64) -> Decision {
+        if failure.too_large {
+            return Decision::GiveUp;
+        }
+        if failure.first_goaway {
+            return Decision::Retry(Duration::ZERO);
+        }
+        let (own, bounded) = match kind {
+            RetryKind::None => return Decision::GiveUp,
+            RetryKind::Default if !is_retryable(failure.code) => return Decision::GiveUp,
+            RetryKind::LongPoll if !is_retryable_poll(failure.code) => return Decision::GiveUp,
+            RetryKind::Default => (self.call, true),
+            RetryKind::LongPoll => (self.long_poll, false),
+        };
+        let (backoff, failures) = if failure.code == Code::ResourceExhausted {
+            (self.throttle, failure.throttled)
+        } else {
+            (own, failure.attempt - failure.throttled)
+        };
+        let wait = backoff.wait(failures, self.jitter, random);
+        let spent = failure.attempt >= self.attempts_max || failure.elapsed + wait > self.elapsed_max;
+        if bounded && spent { Decision::GiveUp } else { Decision::Retry(wait) }
+    }
+}
+
+impl Backoff {
+    /// The wait after so many failures, counted from one.
+    fn wait(&self, failures: u32, jitter: f64, random: f64) -> Duration {
+        let steps = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
+        let grown = self.initial.as_secs_f64() * self.factor.powi(steps);
+        let capped = grown.min(self.max.as_secs_f64());
+        let wobble = 1.0 + jitter * (2.0 * random - 1.0);
+        Duration::try_from_secs_f64(capped * wobble).unwrap_or(self.max)
+    }
+}
+
+/// Every code of an error: as [`CallOptions::return_on`](crate::CallOptions) it turns retries off, also those of a
+/// long poll.
+pub const EVERY: &[Code] = &[
+    Code::Cancelled,
+    Code::Unknown,
+    Code::InvalidArgument,
+    Code::DeadlineExceeded,
+    Code::NotFound,
+    Code::AlreadyExists,
+    Code::PermissionDenied,
+    Code::ResourceExhausted,
+    Code::FailedPrecondition,
+    Code::Aborted,
+    Code::OutOfRange,
+    Code::Unimplemented,
+    Code::Internal,
+    Code::Unavailable,
+    Code::DataLoss,
+    Code::Unauthenticated,
+];
+
+/// Codes after which the same call may succeed.
+pub(crate) fn is_retryable(code: Code) -> bool {
+    match code {
+        Code::DataLoss
+        | Code::Internal
+        | Code::Unknown
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Unimplemented
+        | Code::Unauthenticated => false,
+    }
+}
+
+/// A poll that ran into its deadline, or that a proxy cut off, simply found nothing.
+fn is_retryable_poll(code: Code) -> bool {
+    is_retryable(code) || matches!(code, Code::Cancelled | Code::DeadlineExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(attempt: u32, code: Code) -> Failure {
+        let throttled = if code == Code::ResourceExhausted { attempt } else { 0 };
+        Failure { attempt, throttled, elapsed: Duration::ZERO, code, too_large: false, first_goaway: false }
+    }
+
+    /// Waits in milliseconds without jitter, until the policy gives up or `count` are seen, time passing as told.
+    fn waits(kind: RetryKind, code: Code, count: u32) -> Vec<u128> {
+        let (policy, mut elapsed, mut waits) = (RetryPolicy::default(), Duration::ZERO, Vec::new());
+        for attempt in 1..=count {
+            match policy.decide(kind, Failure { elapsed, ..failure(attempt, code) }, 0.5) {
+                Decision::Retry(wait) => {
+                    elapsed += wait;
+                    waits.push(wait.as_millis());
+                }
+                Decision::GiveUp => break,
+            }
+        }
+        waits
+    }
+
+    #[test]
+    fn an_ordinary_call_is_tried_for_ten_seconds() {
+        assert_eq!(
+            waits(RetryKind::Default, Code::Unavailable, 99),
+            [100, 170, 289, 491, 835, 1419, 2413, 4103]
+        );
+    }
+
+    #[test]
+    fn an_ordinary_call_is_tried_ten_times() {
+        let policy = RetryPolicy::default();
+        let retry = |attempt| policy.decide(RetryKind::Default, failure(attempt, Code::Internal), 0.5);
+        assert!(matches!(retry(9), Decision::Retry(_)));
+        assert_eq!(retry(10), Decision::GiveUp);
+    }
+
+    #[test]
+    fn a_poll_is_tried_for_ever() {
+        let expected = [200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000];
+        assert_eq!(waits(RetryKind::LongPoll, Code::Unavailable, 8), expected);
+        let late = Failure { elapsed: Duration::from_secs(1 << 40), ..failure(u32::MAX, Code::Unavailable) };
+        let decision = RetryPolicy::default().decide(RetryKind::LongPoll, late, 0.5);
+        assert_eq!(decision, Decision::Retry(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_throttled_call_waits_longer_whatever_its_kind() {
+        assert_eq!(waits(RetryKind::Default, Code::ResourceExhausted, 99), [1_000, 2_000, 4_000]);
+        let poll = waits(RetryKind::LongPoll, Code::ResourceExhausted, 6);
+        assert_eq!(poll, [1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn throttling_and_other_failures_grow_apart() {
+        let mixed = Failure { throttled: 1, ..failure(4, Code::ResourceExhausted) };
+        let decision = RetryPolicy::default().decide(RetryKind::Default, mixed, 0.5);
+        assert_eq!(decision, Decision::Retry(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn jitter_is_a_fifth_either_way() {
+        let retry =
+            |random| RetryPolicy::default().decide(RetryKind::Default, failure(1, Code::Aborted), random);
+        assert_eq!(retry(0.0), Decision::Retry(Duration::from_millis(80)));
+        let Decision::Retry(most) = retry(0.999_999) else { panic!("not tried again") };
+        assert!(most > Duration::from_millis(119) && most < Duration::from_millis(120), "{most:?}");
+    }
+
+    #[test]
+    fn which_codes_are_tried_again() {
+        let retried = |kind| -> Vec<Code> {
+            let again = |code| RetryPolicy::default().decide(kind, failure(1, code), 0.5) != Decision::GiveUp;
+            EVERY.iter().copied().filter(|code| again(*code)).collect()
+        };
+        use Code::*;
+        let call = [Unknown, ResourceExhausted, Aborted, OutOfRange, Internal, Unavailable, DataLoss];
+        assert_eq!(retried(RetryKind::Default), call);
+        let mut poll = vec![Cancelled, Unknown, DeadlineExceeded];
+        poll.extend(&call[1..]);
+        assert_eq!(retried(RetryKind::LongPoll), poll);
+        assert_eq!(retried(RetryKind::None), []);
+    }
+
+    #[test]
+    fn a_goaway_is_tried_again_once_and_at_once() {
+        let goaway = Failure { first_goaway: true, ..failure(1, Code::Unavailable) };
+        for kind in [RetryKind::Default, RetryKind::LongPoll, RetryKind::None] {
+            assert_eq!(RetryPolicy::default().decide(kind, goaway, 0.5), Decision::Retry(Duration::ZERO));
+        }
+        let second = Failure { first_goaway: false, attempt: 2, ..goaway };
+        assert_eq!(RetryPolicy::default().decide(RetryKind::None, second, 0.5), Decision::GiveUp);
+    }
+
+    #[test]
+    fn what_is_too_large_stays_too_large() {
+        let large = Failure { too_large: true, ..failure(1, Code::ResourceExhausted) };
+        for kind in [RetryKind::Default, RetryKind::LongPoll] {
+            assert_eq!(RetryPolicy::default().decide(kind, large, 0.5), Decision::GiveUp);
+        }
+    }
+}
