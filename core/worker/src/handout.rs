@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::PollError;
+
 /// A queue with many askers. What is in it is bounded by the slots of the tasks it holds.
 #[derive(Debug)]
 pub(crate) struct Handout<T> {
@@ -17,6 +19,8 @@ pub(crate) struct Handout<T> {
 #[derive(Debug)]
 struct State<T> {
     queue: VecDeque<Item<T>>,
+    /// Told to one asker, once.
+    problem: Option<String>,
     closed: bool,
 }
 
@@ -29,7 +33,7 @@ struct Item<T> {
 
 impl<T> Handout<T> {
     pub(crate) fn new() -> Self {
-        let state = State { queue: VecDeque::new(), closed: false };
+        let state = State { queue: VecDeque::new(), problem: None, closed: false };
         Self { state: Mutex::new(state), arrived: Notify::new() }
     }
 
@@ -49,39 +53,49 @@ impl<T> Handout<T> {
         self.arrived.notify_one();
     }
 
-    /// The next one; `None` once it is closed and empty.
-    pub(crate) async fn next(&self) -> Option<T> {
-        loop {
-            let arrived = self.arrived.notified();
-            {
-                let mut state = self.lock();
-                if let Some(item) = state.queue.pop_front() {
-                    if !state.queue.is_empty() || state.closed {
-                        self.arrived.notify_one();
-                    }
-                    return Some(item.value);
-                }
-                if state.closed {
-                    self.arrived.notify_one();
-                    return None;
-                }
-            }
-            arrived.await;
-        }
-    }
-
-    /// Nothing more will come.
-    pub(crate) fn close(&self) {
-        self.lock().closed = true;
+    /// No task will come from the server any more, for this reason. What is asked meanwhile still comes.
+    pub(crate) fn fail(&self, problem: String) {
+        self.lock().problem = Some(problem);
         self.arrived.notify_one();
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
+    /// The next one; the error says that it is over, or what is wrong.
+    pub(crate) async fn next(&self) -> Result<T, PollError> {
+        loop {
+            if let Some(next) = self.lock().take() {
+                // One notification wakes one asker; whoever was served wakes the next.
+                self.arrived.notify_one();
+                return next;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Nothing more will come; what is left is given, unless `drop` says otherwise.
+    pub(crate) fn close(&self, drop: bool) {
+        let mut state = self.lock();
+        state.closed = true;
+        if drop {
+            state.queue.clear();
+        }
+        self.arrived.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> State<T> {
+    fn take(&mut self) -> Option<Result<T, PollError>> {
+        if let Some(problem) = self.problem.take() {
+            return Some(Err(PollError::Fatal(problem)));
+        }
+        match self.queue.pop_front() {
+            Some(item) => Some(Ok(item.value)),
+            None if self.closed => Some(Err(PollError::ShutDown)),
+            None => None,
+        }
     }
 }
 
@@ -96,12 +110,21 @@ mod tests {
         handout.push("b".into(), "start b");
         handout.push_cancel("x".into(), "cancel x");
         handout.push_cancel("a".into(), "cancel a");
-        handout.close();
+        handout.close(false);
         let mut given = Vec::new();
-        while let Some(next) = handout.next().await {
+        while let Ok(next) = handout.next().await {
             given.push(next);
         }
         assert_eq!(given, ["cancel x", "start a", "cancel a", "start b"]);
+    }
+
+    #[tokio::test]
+    async fn a_problem_is_told_once_and_then_work_goes_on() {
+        let handout = Handout::new();
+        handout.push("a".into(), "start a");
+        handout.fail("no such namespace".into());
+        assert_eq!(handout.next().await, Err(PollError::Fatal("no such namespace".into())));
+        assert_eq!(handout.next().await, Ok("start a"));
     }
 
     #[tokio::test]
@@ -114,9 +137,9 @@ mod tests {
             })
             .collect();
         tokio::task::yield_now().await;
-        handout.close();
+        handout.close(false);
         for waiter in waiting {
-            assert_eq!(waiter.await.unwrap(), None);
+            assert_eq!(waiter.await.unwrap(), Err(PollError::ShutDown));
         }
     }
 }

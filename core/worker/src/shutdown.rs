@@ -39,6 +39,8 @@ pub enum Ending {
 pub(crate) enum Input {
     /// Somebody wants the worker to end.
     Asked { server_ends_polls: bool },
+    /// The server took the announcement.
+    Announced,
     /// The server did not take the announcement, so it will not end polls either, whatever it promised.
     NotAnnounced,
     /// No poll is in flight, and none will start.
@@ -50,7 +52,8 @@ pub(crate) enum Input {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// Tell the server, once and without a second try; start the grace of activities.
+    /// Tell the server, once and without a second try; start the grace of activities. [`Input::Announced`] or
+    /// [`Input::NotAnnounced`] must follow.
     Announce,
     /// Drop the polls that are in flight; [`Input::PollsEnded`] must follow.
     AbortPolls,
@@ -101,7 +104,7 @@ impl Shutdown {
                     false => self.abort(now, hard),
                 }
             }
-            (P::Running, I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick) => P::Running,
+            (P::Running, I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick) => P::Running,
 
             (P::ServerEndsPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::PollsEnded) => self.drain(hard),
             (P::ServerEndsPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::Tick) if now >= hard => {
@@ -110,14 +113,23 @@ impl Shutdown {
             (P::ServerEndsPolls { hard, .. }, I::NotAnnounced) => self.abort(now, hard),
             (P::ServerEndsPolls { until, hard }, I::Tick) if now >= until => self.abort(now, hard),
             (P::AbortingPolls { until, hard }, I::Tick) if now >= until => self.drain(hard),
-            (phase @ P::ServerEndsPolls { .. }, I::Asked { .. } | I::Idle | I::Tick) => phase,
-            (phase @ P::AbortingPolls { .. }, I::Asked { .. } | I::NotAnnounced | I::Idle | I::Tick) => phase,
+            (phase @ P::ServerEndsPolls { .. }, I::Asked { .. } | I::Announced | I::Idle | I::Tick) => phase,
+            (
+                phase @ P::AbortingPolls { .. },
+                I::Asked { .. } | I::Announced | I::NotAnnounced | I::Idle | I::Tick,
+            ) => phase,
 
             (P::Draining { .. }, I::Idle) => self.down(Ending::Clean),
             (P::Draining { hard }, I::Tick) if now >= hard => self.down(Ending::Deadline),
-            (phase @ P::Draining { .. }, I::Asked { .. } | I::NotAnnounced | I::PollsEnded | I::Tick) => phase,
+            (
+                phase @ P::Draining { .. },
+                I::Asked { .. } | I::Announced | I::NotAnnounced | I::PollsEnded | I::Tick,
+            ) => phase,
 
-            (phase @ P::Down(_), I::Asked { .. } | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick) => phase,
+            (
+                phase @ P::Down(_),
+                I::Asked { .. } | I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick,
+            ) => phase,
         };
     }
 

@@ -8,7 +8,7 @@ use outlast_machine::time::Time;
 use outlast_proto::coresdk::nexus::nexus_task_completion::Status;
 use outlast_proto::coresdk::nexus::{CancelNexusTask, NexusTaskCancelReason};
 use outlast_proto::temporal::api::nexus::v1::{HandlerError, Response, response};
-use outlast_proto::temporal::api::failure::v1::Failure;
+use outlast_proto::temporal::api::failure::v1::{Failure, failure::FailureInfo};
 
 /// What a request asks for: its answer must be of the same kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) struct Started {
     pub(crate) kind: Kind,
     pub(crate) deadline: Option<Time>,
     pub(crate) poller_group: String,
+    /// The caller understands failures in Temporal's own form; others get the older form.
+    pub(crate) failures: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +65,7 @@ struct Entry {
     cancelled: bool,
     reporting: bool,
     poller_group: String,
+    failures: bool,
 }
 
 #[derive(Debug, Default)]
@@ -101,11 +104,12 @@ impl Table {
     }
 
     fn started(&mut self, started: Started) {
-        let Started { token, kind, deadline, poller_group } = started;
+        let Started { token, kind, deadline, poller_group, failures } = started;
         if let Some(at) = deadline {
             self.timers.insert((at, token.clone()));
         }
-        self.entries.insert(token, Entry { kind, deadline, cancelled: false, reporting: false, poller_group });
+        let entry = Entry { kind, deadline, cancelled: false, reporting: false, poller_group, failures };
+        self.entries.insert(token, entry);
     }
 
     fn completed(&mut self, token: Bytes, status: Status) {
@@ -122,7 +126,8 @@ impl Table {
             Status::Completed(_) => Report::Error { error: wrong_kind(entry.kind), poller_group },
             #[expect(deprecated, reason = "languages that answer in the older form")]
             Status::Error(error) => Report::Error { error, poller_group },
-            Status::Failure(failure) => Report::Failure { failure, poller_group },
+            Status::Failure(failure) if entry.failures => Report::Failure { failure, poller_group },
+            Status::Failure(failure) => Report::Error { error: older_form(failure), poller_group },
         };
         entry.reporting = true;
         if let Some(at) = entry.deadline.take() {
@@ -174,6 +179,20 @@ impl Kind {
             (Kind::Start | Kind::Cancel, _) => false,
         }
     }
+}
+
+/// For callers that know handler errors only: their type and retry behaviour are in the failure, the rest is text.
+fn older_form(failure: Failure) -> HandlerError {
+    let (error_type, retry_behavior) = match &failure.failure_info {
+        Some(FailureInfo::NexusHandlerFailureInfo(info)) => (info.r#type.clone(), info.retry_behavior),
+        Some(_) | None => ("INTERNAL".into(), 0),
+    };
+    let text = outlast_proto::temporal::api::nexus::v1::Failure {
+        message: failure.message,
+        stack_trace: failure.stack_trace,
+        ..Default::default()
+    };
+    HandlerError { error_type, failure: Some(text), retry_behavior }
 }
 
 fn wrong_kind(kind: Kind) -> HandlerError {
