@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The tokio shell around the machine: everything that polls, waits, runs and reports.
+
+pub mod slots;
+pub mod telemetry;
