@@ -2,7 +2,7 @@
 //!
 //! Under tokio's paused time it stands still with it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use outlast_machine::time::Time;
 use tokio::time::Instant;
@@ -32,10 +32,5 @@ impl Clock {
             Some(then) => tokio::time::sleep_until(self.anchor + then.since(self.start)).await,
             None => std::future::pending().await,
         }
-    }
-
-    /// The instant that is `after` from now.
-    pub(crate) fn deadline(after: Duration) -> Instant {
-        Instant::now() + after
     }
 }

@@ -1,9 +1,11 @@
 //! What a worker can be told, with the defaults that need no thought, and what is wrong with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ConfigError;
+use crate::slots::{self, SlotKind, SlotSupplier};
 
 /// How one worker works.
 ///
@@ -91,8 +93,28 @@ pub struct WorkerConfig {
 pub enum Slots {
     /// Fixed numbers.
     Fixed(FixedSlots),
-    /// A tuner of one's own for each kind.
-    Tuner(crate::slots::Tuner),
+    /// A supplier for each kind.
+    Tuner(Tuner),
+}
+
+/// Who supplies the slots of each kind.
+#[derive(Clone)]
+pub struct Tuner {
+    /// Workflow tasks.
+    pub workflow_tasks: Arc<dyn SlotSupplier>,
+    /// Activities.
+    pub activities: Arc<dyn SlotSupplier>,
+    /// Local activities.
+    pub local_activities: Arc<dyn SlotSupplier>,
+    /// Nexus tasks.
+    pub nexus_tasks: Arc<dyn SlotSupplier>,
+}
+
+impl std::fmt::Debug for Tuner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = [&self.workflow_tasks, &self.activities, &self.local_activities, &self.nexus_tasks];
+        f.debug_list().entries(names.map(|supplier| supplier.name().to_owned())).finish()
+    }
 }
 
 /// Fixed numbers of slots.
@@ -278,6 +300,17 @@ impl WorkerConfig {
 }
 
 impl Slots {
+    /// The supplier of one kind.
+    pub(crate) fn supplier(&self, kind: SlotKind) -> Arc<dyn SlotSupplier> {
+        match (self, kind) {
+            (Slots::Fixed(fixed), kind) => Arc::new(slots::FixedSlots::new(fixed.of(kind))),
+            (Slots::Tuner(tuner), SlotKind::Workflow) => tuner.workflow_tasks.clone(),
+            (Slots::Tuner(tuner), SlotKind::Activity) => tuner.activities.clone(),
+            (Slots::Tuner(tuner), SlotKind::LocalActivity) => tuner.local_activities.clone(),
+            (Slots::Tuner(tuner), SlotKind::Nexus) => tuner.nexus_tasks.clone(),
+        }
+    }
+
     fn check(&self, types: TaskTypes) -> Result<(), ConfigError> {
         let fixed = match self {
             Slots::Fixed(fixed) => fixed,
@@ -292,6 +325,17 @@ impl Slots {
             _ => return Ok(()),
         };
         Err(ConfigError::new(field, "must be at least 1; to take no such tasks, turn them off in task_types"))
+    }
+}
+
+impl FixedSlots {
+    fn of(&self, kind: SlotKind) -> usize {
+        match kind {
+            SlotKind::Workflow => self.workflow_tasks,
+            SlotKind::Activity => self.activities,
+            SlotKind::LocalActivity => self.local_activities,
+            SlotKind::Nexus => self.nexus_tasks,
+        }
     }
 }
 
@@ -324,6 +368,14 @@ impl Versioning {
             Versioning::None { build_id }
             | Versioning::Deployment { build_id, .. }
             | Versioning::LegacyBuildId { build_id } => build_id,
+        }
+    }
+
+    /// Deployment and build; empty where there is none.
+    pub(crate) fn names(&self) -> (&str, &str) {
+        match self {
+            Versioning::Deployment { deployment_name, build_id, .. } => (deployment_name, build_id),
+            Versioning::None { build_id } | Versioning::LegacyBuildId { build_id } => ("", build_id),
         }
     }
 

@@ -1,4 +1,27 @@
 //! The tokio shell around the machine: everything that polls, waits, runs and reports.
+//!
+//! [`Worker`] is what a language talks to. Behind it, one loop for each shard of workflow runs, one for activities and
+//! one for Nexus tasks; each owns a pure state machine, makes its calls, and hands tasks to the language. What a
+//! history means is the machine's affair, how a call reaches the server the client's.
 
+mod activity;
+mod clock;
+mod conduct;
+mod config;
+mod error;
+mod handout;
+mod machine;
+mod nexus;
+mod permits;
+mod poll;
+mod remote;
+mod shutdown;
 pub mod slots;
 pub mod telemetry;
+mod worker;
+mod workflow;
+
+pub use config::{FixedSlots, PollerBehavior, Sdk, Slots, TaskTypes, Tuner, Versioning, WorkerConfig};
+pub use error::{CompleteError, ConfigError, PollError};
+pub use shutdown::Ending;
+pub use worker::Worker;

@@ -1,13 +1,12 @@
 //! Polling the server: each poll starts with a permit in hand and ends as a task, or with the permit given back.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use outlast_client::Error;
 use tokio::sync::watch;
 
 use crate::permits::{Permit, Permits};
+use crate::remote::Polled;
 
 /// Whether polls may start and go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +28,7 @@ pub(crate) async fn poll<T, F>(
     take: impl Fn(T, Permit),
 ) -> Result<(), Error>
 where
-    F: Future<Output = Result<Option<T>, Error>>,
+    F: Future<Output = Result<Polled<T>, Error>>,
 {
     if polling.wait_for(|p| *p != Polling::Waiting).await.is_err() {
         return Ok(());
@@ -40,15 +39,14 @@ where
             _ = polling.wait_for(|p| *p != Polling::Open) => return Ok(()),
             permit = permits.reserve() => permit,
         };
+        let Ok(permit) = permit else { return Ok(()) };
         let answer = tokio::select! {
             biased;
             _ = polling.wait_for(|p| *p == Polling::Aborted) => return Ok(()),
             answer = ask() => answer,
         };
-        match answer {
-            Ok(Some(task)) => take(task, permit),
-            Ok(None) => {}
-            Err(error) => return Err(error),
+        if let Some(task) = answer?.task {
+            take(task, permit);
         }
     }
 }

@@ -40,7 +40,14 @@ pub(crate) struct Remote {
     pub(crate) sticky: Option<String>,
 }
 
-/// What a poll for workflow tasks gave.
+/// What a poll gave: a task, perhaps, and how many polls more or fewer the server would like.
+#[derive(Debug)]
+pub(crate) struct Polled<T> {
+    pub(crate) task: Option<T>,
+    pub(crate) scale: Option<i32>,
+}
+
+/// A task as a poll gave it.
 #[derive(Debug)]
 pub(crate) enum WorkflowPoll {
     Task(Box<lens::PollWorkflowTaskQueueResponse>),
@@ -84,7 +91,7 @@ impl Remote {
         &self,
         sticky: bool,
         options: CallOptions,
-    ) -> Result<Option<WorkflowPoll>, Error> {
+    ) -> Result<Polled<WorkflowPoll>, Error> {
         let normal = self.config.task_queue.clone();
         let task_queue = match self.sticky.as_ref().filter(|_| sticky) {
             Some(name) => queue(name.clone(), TaskQueueKind::Sticky, normal),
@@ -110,7 +117,7 @@ impl Remote {
     pub(crate) async fn poll_activity(
         &self,
         options: CallOptions,
-    ) -> Result<Option<api::PollActivityTaskQueueResponse>, Error> {
+    ) -> Result<Polled<Box<api::PollActivityTaskQueueResponse>>, Error> {
         let rate = self.config.max_task_queue_activities_per_second;
         #[expect(deprecated, reason = "what servers of the older versioning read")]
         let request = api::PollActivityTaskQueueRequest {
@@ -123,14 +130,15 @@ impl Remote {
             deployment_options: self.deployment(),
             ..Default::default()
         };
-        let answer = self.client().poll_activity_task_queue(&request, options).await?;
-        Ok(Some(answer).filter(|task| !task.task_token.is_empty() || task.poller_scaling_decision.is_some()))
+        let task = self.client().poll_activity_task_queue(&request, options).await?;
+        let scale = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
+        Ok(Polled { task: (!task.task_token.is_empty()).then(|| Box::new(task)), scale })
     }
 
     pub(crate) async fn poll_nexus(
         &self,
         options: CallOptions,
-    ) -> Result<Option<api::PollNexusTaskQueueResponse>, Error> {
+    ) -> Result<Polled<Box<api::PollNexusTaskQueueResponse>>, Error> {
         #[expect(deprecated, reason = "what servers of the older versioning read")]
         let request = api::PollNexusTaskQueueRequest {
             namespace: self.namespace(),
@@ -141,8 +149,9 @@ impl Remote {
             deployment_options: self.deployment(),
             ..Default::default()
         };
-        let answer = self.client().poll_nexus_task_queue(&request, options).await?;
-        Ok(Some(answer).filter(|task| !task.task_token.is_empty() || task.poller_scaling_decision.is_some()))
+        let task = self.client().poll_nexus_task_queue(&request, options).await?;
+        let scale = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
+        Ok(Polled { task: (!task.task_token.is_empty()).then(|| Box::new(task)), scale })
     }
 
     pub(crate) async fn fetch(&self, fetch: Fetch) -> Result<Page, FetchFailed> {
@@ -175,7 +184,7 @@ impl Remote {
                 Err(problem) => tracing::error!(%problem, "an eager activity task cannot be read; it will time out"),
             }
         }
-        let task = match answer.workflow_task.filter(|task| !task.is_empty()).and_then(read_poll) {
+        let task = match answer.workflow_task.and_then(|task| read_poll(task).task) {
             Some(WorkflowPoll::Task(task)) => Some(task),
             Some(WorkflowPoll::Unreadable { token, problem }) => {
                 self.refuse(token, &problem).await;
@@ -498,13 +507,17 @@ struct TokenOnly {
     token: Bytes,
 }
 
-fn read_poll(answer: Bytes) -> Option<WorkflowPoll> {
+fn read_poll(answer: Bytes) -> Polled<WorkflowPoll> {
     match lens::PollWorkflowTaskQueueResponse::decode(answer.clone()) {
-        Ok(task) if task.task_token.is_empty() && task.poller_scaling_decision.is_none() => None,
-        Ok(task) => Some(WorkflowPoll::Task(Box::new(task))),
+        Ok(task) => {
+            let scale = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
+            let task = (!task.task_token.is_empty()).then(|| WorkflowPoll::Task(Box::new(task)));
+            Polled { task, scale }
+        }
         Err(problem) => {
             let token = TokenOnly::decode(answer).map(|known| known.token).unwrap_or_default();
-            Some(WorkflowPoll::Unreadable { token, problem: problem.to_string() })
+            let task = Some(WorkflowPoll::Unreadable { token, problem: problem.to_string() });
+            Polled { task, scale: None }
         }
     }
 }

@@ -1,28 +1,28 @@
 //! The worker as its caller sees it: polls and completions in, tasks out. It owns the loops and starts their pollers
 //! when the language first asks.
 
+mod start;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use outlast_client::{CallOptions, Client, Error};
+use outlast_client::{Client, Error};
 use outlast_machine::io::{Eviction, RunId};
 use outlast_proto::coresdk;
 use outlast_proto::coresdk::workflow_activation::WorkflowActivation;
 use outlast_proto::coresdk::workflow_completion::WorkflowActivationCompletion;
 use outlast_proto::lens::lang;
 use prost::Message;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinHandle};
 
-use crate::clock::Clock;
-use crate::conduct::{Players, conduct};
-use crate::config::{Versioning, WorkerConfig};
+use crate::config::WorkerConfig;
 use crate::handout::Handout;
-use crate::permits::Permits;
-use crate::poll::{Polling, poll};
-use crate::remote::{Remote, WorkflowPoll};
+use crate::poll::Polling;
+use crate::remote::Remote;
+use crate::telemetry::Metrics;
 use crate::shutdown::{Ending, Input as ShutdownInput};
-use crate::workflow::{self, Shards};
+use crate::workflow::Shards;
 use crate::{CompleteError, ConfigError, PollError, activity, nexus};
 
 /// Takes tasks of one task queue and hands them to a language. Clones are the same worker.
@@ -112,10 +112,15 @@ impl Drop for Tasks {
 impl Worker {
     /// A worker that begins to poll when it is first polled itself. Must be called within a tokio runtime.
     pub fn new(client: Client, config: WorkerConfig) -> Result<Self, ConfigError> {
+        Self::with_metrics(client, config, &Metrics::none())
+    }
+
+    /// The same, measured.
+    pub fn with_metrics(client: Client, config: WorkerConfig, metrics: &Metrics) -> Result<Self, ConfigError> {
         config.check()?;
         let no_runtime = |_| ConfigError::new("runtime", "a worker must be made within a tokio runtime");
         tokio::runtime::Handle::try_current().map_err(no_runtime)?;
-        Ok(start(client, config))
+        Ok(start::start(client, config, metrics))
     }
 
     /// Asks the server for the namespace: that it exists, what it allows, what it can do.

@@ -22,8 +22,6 @@ pub(crate) enum Input {
     Slot,
     /// The language is done with it.
     Completed(Bytes, Status),
-    /// The worker shuts down at its deadline: whatever runs is told.
-    CancelAll,
     Tick,
 }
 
@@ -76,10 +74,6 @@ impl Locals {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len() + self.running.len()
-    }
-
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
@@ -104,7 +98,6 @@ impl Locals {
             Input::Cancel(run, name) => self.cancel(now, (run, name)),
             Input::Slot => self.give(now),
             Input::Completed(token, status) => self.completed(now, &token, status),
-            Input::CancelAll => self.cancel_all(),
             Input::Tick => self.tick(now),
         }
     }
@@ -142,13 +135,6 @@ impl Locals {
         }
         if let Some(token) = self.tokens.get(&key).cloned() {
             self.tell(&token, ActivityCancelReason::Cancelled);
-        }
-    }
-
-    fn cancel_all(&mut self) {
-        let tokens: Vec<Bytes> = self.running.keys().cloned().collect();
-        for token in tokens {
-            self.tell(&token, ActivityCancelReason::WorkerShutdown);
         }
     }
 
@@ -201,7 +187,6 @@ impl Locals {
         let details = ActivityCancellationDetails {
             is_cancelled: reason == ActivityCancelReason::Cancelled,
             is_timed_out: reason == ActivityCancelReason::TimedOut,
-            is_worker_shutdown: reason == ActivityCancelReason::WorkerShutdown,
             ..Default::default()
         };
         let cancel = Cancel { reason: reason.into(), details: Some(details) };
@@ -241,3 +226,7 @@ fn never_async() -> Failure {
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+#[path = "local_tests.rs"]
+mod tests;

@@ -64,7 +64,7 @@ pub(crate) struct Surroundings {
 enum Done {
     BeatTaken(Bytes, BeatReply),
     Reported(Bytes, Result<(), Error>),
-    LocalSlot(Permit),
+    LocalSlot(Option<Permit>),
 }
 
 struct Loop {
@@ -160,7 +160,7 @@ impl Loop {
             }
             Ok(Done::LocalSlot(permit)) => {
                 self.reserving = false;
-                self.spare = Some(permit);
+                self.spare = permit;
                 self.locals.handle(now, local::Input::Slot);
             }
             Err(error) => tracing::error!(%error, "a call broke off"),
@@ -178,7 +178,7 @@ impl Loop {
         if self.locals.waiting() > 0 && !self.reserving {
             self.reserving = true;
             let permits = self.around.local_permits.clone();
-            self.calls.spawn(async move { Done::LocalSlot(permits.reserve().await) });
+            self.calls.spawn(async move { Done::LocalSlot(permits.reserve().await.ok()) });
         }
         if self.table.is_empty()
             && self.locals.is_empty()

@@ -129,10 +129,6 @@ impl Table {
         self.entries.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     pub(crate) fn holds(&self, token: &Bytes) -> bool {
         self.entries.contains_key(token)
     }
@@ -357,3 +353,7 @@ fn details(failure: Failure) -> Option<Payloads> {
         Some(_) | None => None,
     }
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -39,7 +39,6 @@ pub(crate) enum Arrival {
 }
 
 struct Loop {
-    clock: Clock,
     remote: Arc<Remote>,
     tasks: Arc<Handout<NexusTask>>,
     table: table::Table,
@@ -56,7 +55,7 @@ pub(crate) async fn run(
     mut inbox: mpsc::UnboundedReceiver<Arrival>,
 ) {
     let (table, calls) = (table::Table::default(), JoinSet::new());
-    let mut it = Loop { clock, remote, tasks, table, permits: BTreeMap::new(), calls, idle: None };
+    let mut it = Loop { remote, tasks, table, permits: BTreeMap::new(), calls, idle: None };
     loop {
         it.act();
         tokio::select! {
@@ -135,7 +134,7 @@ impl Loop {
         let kind = match &request.variant {
             Some(request::Variant::StartOperation(_)) => table::Kind::Start,
             Some(request::Variant::CancelOperation(_)) => table::Kind::Cancel,
-            Some(_) | None => table::Kind::Unknown,
+            None => table::Kind::Unknown,
         };
         let started = table::Started {
             token: token.clone(),

@@ -81,10 +81,6 @@ impl Table {
         self.entries.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     pub(crate) fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
@@ -202,3 +198,7 @@ fn wrong_kind(kind: Kind) -> HandlerError {
     };
     HandlerError { error_type: "INTERNAL".into(), failure: Some(failure), ..Default::default() }
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

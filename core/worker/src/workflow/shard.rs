@@ -93,7 +93,7 @@ impl Loop {
     }
 
     fn tell_idle(&mut self) {
-        let empty = |evict| self.shard.is_idle() && (!evict || self.shard.runs() == 0);
+        let empty = |evict: bool| self.shard.is_idle() && (!evict || self.shard.runs() == 0);
         if self.draining.as_ref().is_some_and(|d| empty(d.evict))
             && let Some(draining) = self.draining.take()
         {
