@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ConfigError;
+use crate::pollers::PollerBehavior;
 use crate::slots::{self, SlotKind, SlotSupplier};
 
 /// How one worker works.
@@ -183,22 +184,6 @@ pub struct Sdk {
     pub version: String,
 }
 
-/// How many polls are kept open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PollerBehavior {
-    /// As many as there are slots, up to this.
-    SimpleMaximum(usize),
-    /// As many as the server suggests.
-    Autoscaling {
-        /// Never fewer.
-        minimum: usize,
-        /// Never more.
-        maximum: usize,
-        /// At first.
-        initial: usize,
-    },
-}
-
 impl WorkerConfig {
     /// The defaults for this namespace and task queue.
     pub fn new(namespace: impl Into<String>, task_queue: impl Into<String>) -> Self {
@@ -257,15 +242,15 @@ impl WorkerConfig {
         if types.local_activities && !types.workflows {
             return wrong("task_types", "local activities are run by workflow workers: turn workflows on");
         }
-        if types.workflows && self.max_cached_workflows > 0 && self.workflow_pollers.maximum() < 2 {
+        if types.workflows && self.max_cached_workflows > 0 && polls_max(self.workflow_pollers) < 2 {
             return wrong(
                 "workflow_pollers",
                 "must be at least 2 with a cache: one for the normal queue and one for the sticky queue",
             );
         }
-        self.workflow_pollers.check("workflow_pollers")?;
-        self.activity_pollers.check("activity_pollers")?;
-        self.nexus_pollers.check("nexus_pollers")?;
+        check_polls("workflow_pollers", self.workflow_pollers)?;
+        check_polls("activity_pollers", self.activity_pollers)?;
+        check_polls("nexus_pollers", self.nexus_pollers)?;
         if !(0.0..=1.0).contains(&self.nonsticky_to_sticky_poll_ratio) {
             return wrong("nonsticky_to_sticky_poll_ratio", "must be between 0 and 1");
         }
@@ -339,25 +324,21 @@ impl FixedSlots {
     }
 }
 
-impl PollerBehavior {
-    /// The most polls that are ever open.
-    pub fn maximum(self) -> usize {
-        match self {
-            PollerBehavior::SimpleMaximum(maximum) | PollerBehavior::Autoscaling { maximum, .. } => maximum,
-        }
+/// The most polls that are ever open.
+pub(crate) fn polls_max(behavior: PollerBehavior) -> usize {
+    match behavior {
+        PollerBehavior::SimpleMaximum(max) | PollerBehavior::Autoscaling { max, .. } => max,
     }
+}
 
-    fn check(self, field: &'static str) -> Result<(), ConfigError> {
-        match self {
-            PollerBehavior::SimpleMaximum(0) => Err(ConfigError::new(field, "must be at least 1")),
-            PollerBehavior::SimpleMaximum(_) => Ok(()),
-            PollerBehavior::Autoscaling { minimum, maximum, initial }
-                if minimum == 0 || initial < minimum || maximum < initial =>
-            {
-                Err(ConfigError::new(field, "must have 1 <= minimum <= initial <= maximum"))
-            }
-            PollerBehavior::Autoscaling { .. } => Ok(()),
+fn check_polls(field: &'static str, behavior: PollerBehavior) -> Result<(), ConfigError> {
+    match behavior {
+        PollerBehavior::SimpleMaximum(0) => Err(ConfigError::new(field, "must be at least 1")),
+        PollerBehavior::SimpleMaximum(_) => Ok(()),
+        PollerBehavior::Autoscaling { min, max, initial } if min == 0 || initial < min || max < initial => {
+            Err(ConfigError::new(field, "must have 1 <= min <= initial <= max"))
         }
+        PollerBehavior::Autoscaling { .. } => Ok(()),
     }
 }
 

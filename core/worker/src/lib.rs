@@ -14,14 +14,17 @@ mod machine;
 mod nexus;
 mod permits;
 mod poll;
+pub mod pollers;
 mod remote;
 mod shutdown;
 pub mod slots;
 pub mod telemetry;
+pub mod throttle;
 mod worker;
 mod workflow;
 
-pub use config::{FixedSlots, PollerBehavior, Sdk, Slots, TaskTypes, Tuner, Versioning, WorkerConfig};
+pub use config::{FixedSlots, Sdk, Slots, TaskTypes, Tuner, Versioning, WorkerConfig};
 pub use error::{CompleteError, ConfigError, PollError};
+pub use pollers::PollerBehavior;
 pub use shutdown::Ending;
 pub use worker::Worker;

@@ -44,6 +44,10 @@ impl Permits {
         self.slots.try_reserve(self.wanted.clone())
     }
 
+    pub(crate) fn wanted(&self) -> Wanted {
+        self.wanted.clone()
+    }
+
     pub(crate) fn slots(&self) -> &Slots {
         &self.slots
     }

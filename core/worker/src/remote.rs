@@ -24,6 +24,7 @@ use prost::Message;
 use crate::activity::{BeatReply, Report as ActivityReport};
 use crate::config::{Versioning, WorkerConfig};
 use crate::nexus::Report as NexusReport;
+use crate::pollers::Polled;
 
 /// How long the announcement of the end may take.
 const ANNOUNCEMENT: Duration = Duration::from_secs(5);
@@ -38,13 +39,6 @@ pub(crate) struct Remote {
     pub(crate) instance_key: String,
     /// The sticky queue; there is none without a cache.
     pub(crate) sticky: Option<String>,
-}
-
-/// What a poll gave: a task, perhaps, and how many polls more or fewer the server would like.
-#[derive(Debug)]
-pub(crate) struct Polled<T> {
-    pub(crate) task: Option<T>,
-    pub(crate) scale: Option<i32>,
 }
 
 /// A task as a poll gave it.
@@ -131,8 +125,8 @@ impl Remote {
             ..Default::default()
         };
         let task = self.client().poll_activity_task_queue(&request, options).await?;
-        let scale = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
-        Ok(Polled { task: (!task.task_token.is_empty()).then(|| Box::new(task)), scale })
+        let suggestion = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
+        Ok(Polled { task: (!task.task_token.is_empty()).then(|| Box::new(task)), suggestion, backlog: None })
     }
 
     pub(crate) async fn poll_nexus(
@@ -150,8 +144,8 @@ impl Remote {
             ..Default::default()
         };
         let task = self.client().poll_nexus_task_queue(&request, options).await?;
-        let scale = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
-        Ok(Polled { task: (!task.task_token.is_empty()).then(|| Box::new(task)), scale })
+        let suggestion = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
+        Ok(Polled { task: (!task.task_token.is_empty()).then(|| Box::new(task)), suggestion, backlog: None })
     }
 
     pub(crate) async fn fetch(&self, fetch: Fetch) -> Result<Page, FetchFailed> {
@@ -510,14 +504,15 @@ struct TokenOnly {
 fn read_poll(answer: Bytes) -> Polled<WorkflowPoll> {
     match lens::PollWorkflowTaskQueueResponse::decode(answer.clone()) {
         Ok(task) => {
-            let scale = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
+            let suggestion = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
+            let backlog = u64::try_from(task.backlog_count_hint).ok();
             let task = (!task.task_token.is_empty()).then(|| WorkflowPoll::Task(Box::new(task)));
-            Polled { task, scale }
+            Polled { task, suggestion, backlog }
         }
         Err(problem) => {
             let token = TokenOnly::decode(answer).map(|known| known.token).unwrap_or_default();
             let task = Some(WorkflowPoll::Unreadable { token, problem: problem.to_string() });
-            Polled { task, scale: None }
+            Polled { task, suggestion: None, backlog: None }
         }
     }
 }

@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     workflows: Option<Workflows>,
     activities: Option<Activities>,
     nexus: Option<Nexus>,
-    namespace: Mutex<NamespaceFacts>,
+    namespace: Arc<Mutex<NamespaceFacts>>,
 }
 
 struct Workflows {

@@ -1,25 +1,25 @@
 //! Puts a worker together: loops, channels between them, pollers.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use outlast_client::{CallOptions, Client};
+use outlast_client::{CallOptions, Client, Error};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Activities, Nexus, Shared, Tasks, Worker, Workflows};
+use super::{Activities, NamespaceFacts, Nexus, Shared, Tasks, Worker, Workflows};
 use crate::clock::Clock;
 use crate::conduct::{Players, conduct};
 use crate::config::WorkerConfig;
 use crate::handout::Handout;
 use crate::machine::Shard;
 use crate::permits::Permits;
-use crate::poll::{Polling, poll};
+use crate::poll::{Polling, Queue, deliver};
+use crate::pollers::{self, Polled, PollerBehavior};
 use crate::remote::{Remote, WorkflowPoll};
-use crate::slots::SlotKind;
-use crate::telemetry::{Metrics, WorkerMetrics};
+use crate::slots::{Boxed, SlotKind};
+use crate::telemetry::{Gauge, Metrics, PollerType, WorkerMetrics};
 use crate::workflow::{self, Eager, Shards};
 use crate::{activity, nexus};
 
@@ -29,7 +29,14 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
     let remote = Arc::new(Remote::new(client, config.clone()));
     let metrics = Arc::new(WorkerMetrics::new(metrics, &config.namespace, &config.task_queue));
     let permits = |kind| Permits::new(kind, &config, remote.identity(), &metrics);
-    let mut it = Starting { polls: JoinSet::new(), loops: Vec::new() };
+    let namespace = Arc::new(Mutex::new(NamespaceFacts::default()));
+    let mut it = Starting {
+        remote: remote.clone(),
+        metrics: metrics.clone(),
+        namespace: namespace.clone(),
+        polls: JoinSet::new(),
+        loops: Vec::new(),
+    };
     let types = config.task_types;
 
     let (shards, ends) = Shards::channels(shard_count(&config));
@@ -53,7 +60,7 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
         it.run(async move { activity::run(around, &own, end).await });
         let half = Activities { inbox, tasks, polling: watch::Sender::new(Polling::Waiting) };
         if types.activities {
-            it.poll_activities(&remote, &config, &activity_permits, &half);
+            it.poll_activities(&config, &activity_permits, &half);
         }
         half
     });
@@ -78,7 +85,7 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
             it.run(workflow::run(around.clone(), shard(&config), end));
         }
         let half = Workflows { shards, activations, polling: watch::Sender::new(Polling::Waiting) };
-        it.poll_workflows(&remote, &config, &permits(SlotKind::Workflow), &half);
+        it.poll_workflows(&config, &permits(SlotKind::Workflow), &half);
         half
     });
 
@@ -87,12 +94,12 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
         let tasks = Arc::new(Handout::new());
         it.run(nexus::run(clock, remote.clone(), tasks.clone(), end));
         let half = Nexus { inbox, tasks, polling: watch::Sender::new(Polling::Waiting) };
-        it.poll_nexus(&remote, &config, &permits(SlotKind::Nexus), &half);
+        it.poll_nexus(&config, &permits(SlotKind::Nexus), &half);
         half
     });
 
     metrics.started.add(1);
-    let shared = Arc::new(Shared { config, remote, workflows, activities, nexus, namespace: Mutex::default() });
+    let shared = Arc::new(Shared { config, remote, workflows, activities, nexus, namespace });
     let (asked, hears) = watch::channel(false);
     let (tells, ended) = watch::channel(None);
     let Starting { polls, loops, .. } = it;
@@ -101,7 +108,11 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
     Worker { shared, _tasks: Arc::new(Tasks { loops, conductor }), asked, ended }
 }
 
+/// What pollers are made of, and where they run.
 struct Starting {
+    remote: Arc<Remote>,
+    metrics: Arc<WorkerMetrics>,
+    namespace: Arc<Mutex<NamespaceFacts>>,
     polls: JoinSet<()>,
     loops: Vec<AbortHandle>,
 }
@@ -111,96 +122,113 @@ impl Starting {
         self.loops.push(tokio::spawn(it).abort_handle());
     }
 
-    fn poll_workflows(
-        &mut self,
-        remote: &Arc<Remote>,
-        config: &WorkerConfig,
-        permits: &Permits,
-        half: &Workflows,
-    ) {
-        let (normal, sticky) = split(config, remote.sticky.is_some());
-        let queues = std::iter::repeat_n(false, normal).chain(std::iter::repeat_n(true, sticky));
-        for sticky in queues {
-            let permits = if sticky { permits.sticky() } else { permits.clone() };
-            let (polling, remote, shards) = (half.polling.subscribe(), remote.clone(), half.shards.clone());
-            let activations = half.activations.clone();
-            self.polls.spawn(async move {
-                let ask = || remote.poll_workflow(sticky, CallOptions::default());
-                let take = |task, permit| match task {
-                    WorkflowPoll::Task(task) => {
-                        shards.task(task, permit);
-                    }
-                    WorkflowPoll::Unreadable { token, problem } => {
-                        let remote = remote.clone();
-                        tokio::spawn(async move {
-                            remote.refuse(token, &problem).await;
-                            drop(permit);
-                        });
-                    }
-                };
-                if let Err(error) = poll(polling, permits, ask, take).await {
-                    activations.fail(error.to_string());
+    fn poll_workflows(&mut self, config: &WorkerConfig, permits: &Permits, half: &Workflows) {
+        let queues = {
+            let (normal, sticky) = behaviors(config);
+            let (metrics, queue) = (&self.metrics, &config.task_queue);
+            let gauge = metrics.pollers(PollerType::WorkflowTask, queue, None);
+            let own = self.remote.sticky.as_deref();
+            let sticky_gauge = metrics.pollers(PollerType::StickyWorkflowTask, queue, own);
+            let of = |behavior, permits, sticky, gauge| {
+                let remote = self.remote.clone();
+                self.queue(behavior, permits, gauge, move |options| {
+                    let remote = remote.clone();
+                    Box::pin(async move { remote.poll_workflow(sticky, options).await })
+                })
+            };
+            let normal = of(normal, permits.clone(), false, gauge);
+            let sticky = own.map(|_| of(sticky, permits.sticky(), true, sticky_gauge));
+            move || std::iter::once(normal()).chain(sticky.map(|sticky| sticky())).collect()
+        };
+        let (polling, shards, activations) =
+            (half.polling.subscribe(), half.shards.clone(), half.activations.clone());
+        let remote = self.remote.clone();
+        self.polls.spawn(async move {
+            let take = |task, permit| match task {
+                // Without its loop the worker has ended, and the server will give the task to another.
+                WorkflowPoll::Task(task) => {
+                    let _ = shards.task(task, permit);
                 }
-            });
-        }
+                WorkflowPoll::Unreadable { token, problem } => {
+                    let remote = remote.clone();
+                    tokio::spawn(async move {
+                        remote.refuse(token, &problem).await;
+                        drop(permit);
+                    });
+                }
+            };
+            if let Err(error) = deliver(polling, queues, None, take).await {
+                activations.fail(error.to_string());
+            }
+        });
     }
 
-    fn poll_activities(
-        &mut self,
-        remote: &Arc<Remote>,
-        config: &WorkerConfig,
-        permits: &Permits,
-        half: &Activities,
-    ) {
-        let pace = config.max_worker_activities_per_second.map(|rate| Arc::new(Pace::new(rate)));
-        for _ in 0..config.activity_pollers.maximum() {
-            let (polling, remote, inbox) = (half.polling.subscribe(), remote.clone(), half.inbox.clone());
-            let (permits, tasks, pace) = (permits.clone(), half.tasks.clone(), pace.clone());
-            self.polls.spawn(async move {
-                let ask = || async {
-                    if let Some(pace) = &pace {
-                        pace.turn().await;
-                    }
-                    remote.poll_activity(CallOptions::default()).await
-                };
-                let take = |task, permit| {
-                    // Without its loop the worker has ended, and the server will give the task to another.
-                    let _ = inbox.send(activity::Arrival::Task { task, permit, eager: false });
-                };
-                if let Err(error) = poll(polling, permits, ask, take).await {
-                    tasks.fail(error.to_string());
-                }
-            });
-        }
+    fn poll_activities(&mut self, config: &WorkerConfig, permits: &Permits, half: &Activities) {
+        let remote = self.remote.clone();
+        let gauge = self.metrics.pollers(PollerType::ActivityTask, &config.task_queue, None);
+        let queue = self.queue(config.activity_pollers, permits.clone(), gauge, move |options| {
+            let remote = remote.clone();
+            Box::pin(async move { remote.poll_activity(options).await })
+        });
+        let (polling, inbox, tasks) = (half.polling.subscribe(), half.inbox.clone(), half.tasks.clone());
+        let rate = config.max_worker_activities_per_second;
+        self.polls.spawn(async move {
+            let take = |task, permit| {
+                // Without its loop the worker has ended, and the server will give the task to another.
+                let _ = inbox.send(activity::Arrival::Task { task, permit, eager: false });
+            };
+            if let Err(error) = deliver(polling, || vec![queue()], rate, take).await {
+                tasks.fail(error.to_string());
+            }
+        });
     }
 
-    fn poll_nexus(&mut self, remote: &Arc<Remote>, config: &WorkerConfig, permits: &Permits, half: &Nexus) {
-        for _ in 0..config.nexus_pollers.maximum() {
-            let (polling, remote, inbox) = (half.polling.subscribe(), remote.clone(), half.inbox.clone());
-            let (permits, tasks) = (permits.clone(), half.tasks.clone());
-            self.polls.spawn(async move {
-                let ask = || remote.poll_nexus(CallOptions::default());
-                let take = |task, permit| {
-                    // Without its loop the worker has ended, and the server will give the task to another.
-                    let _ = inbox.send(nexus::Arrival::Task(task, permit));
-                };
-                if let Err(error) = poll(polling, permits, ask, take).await {
-                    tasks.fail(error.to_string());
-                }
-            });
-        }
+    fn poll_nexus(&mut self, config: &WorkerConfig, permits: &Permits, half: &Nexus) {
+        let remote = self.remote.clone();
+        let gauge = self.metrics.pollers(PollerType::NexusTask, &config.task_queue, None);
+        let queue = self.queue(config.nexus_pollers, permits.clone(), gauge, move |options| {
+            let remote = remote.clone();
+            Box::pin(async move { remote.poll_nexus(options).await })
+        });
+        let (polling, inbox, tasks) = (half.polling.subscribe(), half.inbox.clone(), half.tasks.clone());
+        self.polls.spawn(async move {
+            let take = |task, permit| {
+                // Without its loop the worker has ended, and the server will give the task to another.
+                let _ = inbox.send(nexus::Arrival::Task(task, permit));
+            };
+            if let Err(error) = deliver(polling, || vec![queue()], None, take).await {
+                tasks.fail(error.to_string());
+            }
+        });
+    }
+
+    /// A queue to be made when the language first asks: by then the namespace may be known.
+    fn queue<T>(
+        &self,
+        behavior: PollerBehavior,
+        permits: Permits,
+        gauge: Gauge,
+        ask: impl Fn(CallOptions) -> Boxed<'static, Result<Polled<T>, Error>> + Send + 'static,
+    ) -> Box<dyn FnOnce() -> Queue<T> + Send> {
+        let namespace = self.namespace.clone();
+        Box::new(move || {
+            let server_suggests = namespace.lock().unwrap_or_else(PoisonError::into_inner).autoscaling;
+            Queue { permits, behavior, server_suggests, gauge, ask: Box::new(ask) }
+        })
     }
 }
 
-/// How many polls go to the normal queue, and how many to the sticky one: at least one each, if there is one.
-fn split(config: &WorkerConfig, sticky: bool) -> (usize, usize) {
-    let all = config.workflow_pollers.maximum();
-    if !sticky {
-        return (all, 0);
+/// How the polls of the normal and the sticky queue are numbered: a fixed number is divided, at least one each;
+/// autoscaling counts for each queue.
+fn behaviors(config: &WorkerConfig) -> (PollerBehavior, PollerBehavior) {
+    let cached = config.max_cached_workflows > 0;
+    match config.workflow_pollers {
+        PollerBehavior::SimpleMaximum(max) if cached => {
+            let (normal, sticky) = pollers::split(max, f64::from(config.nonsticky_to_sticky_poll_ratio));
+            (PollerBehavior::SimpleMaximum(normal), PollerBehavior::SimpleMaximum(sticky))
+        }
+        behavior @ (PollerBehavior::SimpleMaximum(_) | PollerBehavior::Autoscaling { .. }) => (behavior, behavior),
     }
-    let share = all as f32 * config.nonsticky_to_sticky_poll_ratio;
-    let normal = (share as usize).clamp(1, all.saturating_sub(1).max(1));
-    (normal, all.saturating_sub(normal).max(1))
 }
 
 fn shard_count(config: &WorkerConfig) -> usize {
@@ -209,39 +237,4 @@ fn shard_count(config: &WorkerConfig) -> usize {
 
 fn shard(_config: &WorkerConfig) -> Shard {
     Shard::default()
-}
-
-/// Lets callers through at a steady rate.
-struct Pace {
-    step: Duration,
-    next: tokio::sync::Mutex<tokio::time::Instant>,
-}
-
-impl Pace {
-    fn new(rate: f64) -> Self {
-        let step = Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX);
-        Self { step, next: tokio::sync::Mutex::new(tokio::time::Instant::now()) }
-    }
-
-    async fn turn(&self) {
-        let mut next = self.next.lock().await;
-        tokio::time::sleep_until(*next).await;
-        *next = tokio::time::Instant::now() + self.step;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_queue_has_a_poll_of_its_own() {
-        let mut config = WorkerConfig::new("default", "q");
-        assert_eq!(split(&config, false), (5, 0));
-        assert_eq!(split(&config, true), (1, 4));
-        config.nonsticky_to_sticky_poll_ratio = 1.0;
-        assert_eq!(split(&config, true), (4, 1));
-        config.nonsticky_to_sticky_poll_ratio = 0.0;
-        assert_eq!(split(&config, true), (1, 4));
-    }
 }

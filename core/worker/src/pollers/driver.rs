@@ -1,0 +1,402 @@
+//! The loop that keeps polls in flight: a permit first, then the poll, then both to whoever asks.
+//!
+//! It asks for nothing before the consumer first asks, nor while the consumer leaves a task untaken. Which poll, whose
+//! tasks and what an error means are the caller's, given as closures.
+
+use super::balance::{LaneLoad, pick};
+use super::scaling::{PollOutcome, Scaling};
+use crate::slots::{Boxed, Closed, Permit, Slots, Wanted};
+use crate::telemetry::Gauge;
+use crate::throttle::TokenBucket;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+/// What a poll that did not fail brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Polled<T> {
+    pub task: Option<T>,
+    /// The server's suggestion of more polls or fewer.
+    pub suggestion: Option<i32>,
+    /// How many tasks the server says wait in this queue.
+    pub backlog: Option<u64>,
+}
+
+/// What a poll may want to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PollHints {
+    /// A shorter time than usual.
+    pub timeout: Option<Duration>,
+}
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No new poll on this lane before that time has passed.
+    Retry { after: Duration },
+    /// The same, and the server asked to be spared.
+    Spare { after: Duration },
+    /// The error goes to the consumer and no poll is started again.
+    GiveUp,
+}
+
+/// Makes one poll.
+pub type Poll<T, E> = Box<dyn FnMut(PollHints) -> Boxed<'static, Result<Polled<T>, E>> + Send>;
+
+/// Judges an error, given how many there were in a row.
+pub type Judge<E> = Box<dyn FnMut(&E, u32) -> Verdict + Send>;
+
+/// One queue to poll.
+pub struct Lane<T, E> {
+    /// What its permits are reserved for.
+    pub wanted: Wanted,
+    pub scaling: Scaling,
+    /// Shows how many polls are in flight.
+    pub gauge: Gauge,
+    pub poll: Poll<T, E>,
+}
+
+/// What [`Pollers`] is made of.
+pub struct PollersOptions<T, E> {
+    pub slots: Slots,
+    /// The normal queue first, then the sticky one if there is one.
+    pub lanes: Vec<Lane<T, E>>,
+    /// The most tasks taken per second.
+    pub rate: Option<TokenBucket>,
+    pub verdict: Judge<E>,
+}
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// No new polls; those in flight end by themselves, because the server completes them.
+    Drain,
+    /// Those in flight are dropped. What has arrived is still given out.
+    Abort,
+}
+
+/// Polls, given out as they arrive. Dropping it drops every poll and every task not yet taken.
+pub struct Pollers<T, E> {
+    arrived: mpsc::Receiver<Arrived<T, E>>,
+    asked: Arc<Notify>,
+    stopper: Stopper,
+    /// None once it is known to have ended.
+    driver: Option<JoinHandle<()>>,
+    driver_abort: AbortHandle,
+}
+
+type Arrived<T, E> = Result<(Permit, T), E>;
+
+/// Stops the pollers it came from.
+#[derive(Clone, Debug)]
+pub struct Stopper(watch::Sender<Option<Stop>>);
+
+impl Stopper {
+    /// Stops, or stops harder.
+    pub fn stop(&self, how: Stop) {
+        self.0.send_if_modified(|now| {
+            let harder = Some(how) > *now;
+            if harder {
+                *now = Some(how);
+            }
+            harder
+        });
+    }
+}
+
+impl<T: Send + 'static, E: Send + 'static> Pollers<T, E> {
+    /// Needs a tokio runtime. The first poll starts when [`next`](Self::next) is first called.
+    pub fn start(options: PollersOptions<T, E>) -> Self {
+        // One: a task that nobody has taken yet is the sign to stop asking.
+        let (sender, arrived) = mpsc::channel(1);
+        let (stop, stopped) = watch::channel(None);
+        let asked = Arc::new(Notify::new());
+        let driver = Driver {
+            slots: options.slots,
+            lanes: options.lanes.into_iter().map(LaneState::new).collect(),
+            rate: options.rate,
+            verdict: options.verdict,
+            polls: JoinSet::new(),
+            lane_of: HashMap::new(),
+            reserving: None,
+            arrived: VecDeque::new(),
+            out: sender,
+            stopped,
+            no_more: false,
+        };
+        let driver = tokio::spawn(driver.run(asked.clone()));
+        let driver_abort = driver.abort_handle();
+        Pollers { arrived, asked, stopper: Stopper(stop), driver: Some(driver), driver_abort }
+    }
+
+    /// The next task with its permit, or the error that ended it all; none when stopped and drained.
+    ///
+    /// May be dropped and called again at any time; nothing is lost. A panic inside a poll is a panic here.
+    pub async fn next(&mut self) -> Option<Result<(Permit, T), E>> {
+        self.asked.notify_one();
+        if let Some(arrived) = self.arrived.recv().await {
+            return Some(arrived);
+        }
+        // The driver let go of its sender, so it has ended; a finished handle may be asked only once.
+        if let Some(driver) = self.driver.take()
+            && let Err(error) = driver.await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+        None
+    }
+}
+
+impl<T, E> Pollers<T, E> {
+    /// Stops, or stops harder.
+    pub fn stop(&self, how: Stop) {
+        self.stopper.stop(how);
+    }
+
+    /// A handle to stop it from elsewhere.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+}
+
+impl<T, E> Drop for Pollers<T, E> {
+    fn drop(&mut self) {
+        self.driver_abort.abort();
+    }
+}
+
+impl<T, E> fmt::Debug for Pollers<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pollers({:?})", self.stopper)
+    }
+}
+
+struct LaneState<T, E> {
+    lane: Lane<T, E>,
+    in_flight: usize,
+    backlog: u64,
+    failures: u32,
+    /// After a failure, no poll before.
+    not_before: Option<Instant>,
+}
+
+impl<T, E> LaneState<T, E> {
+    fn new(lane: Lane<T, E>) -> Self {
+        LaneState { lane, in_flight: 0, backlog: 0, failures: 0, not_before: None }
+    }
+
+    fn load(&self, now: Instant) -> LaneLoad {
+        let resting = self.not_before.is_some_and(|then| then > now);
+        let target = if resting { 0 } else { self.lane.scaling.target() };
+        LaneLoad { in_flight: self.in_flight, target, backlog: self.backlog }
+    }
+
+    fn change(&mut self, in_flight: usize) {
+        self.in_flight = in_flight;
+        self.lane.gauge.set(in_flight);
+    }
+
+    fn failed(&mut self, outcome: PollOutcome, after: Duration, now: Instant) {
+        self.lane.scaling.ended(outcome, now.into_std());
+        self.not_before = self.not_before.max(Some(now + after));
+    }
+}
+
+type PollEnd<T, E> = (Permit, Result<Polled<T>, E>);
+
+struct Driver<T, E> {
+    slots: Slots,
+    lanes: Vec<LaneState<T, E>>,
+    rate: Option<TokenBucket>,
+    verdict: Judge<E>,
+    polls: JoinSet<PollEnd<T, E>>,
+    lane_of: HashMap<Id, usize>,
+    /// The lane that waits for a permit. Kept over turns of the loop: who waits keeps its place in line.
+    reserving: Option<(usize, Boxed<'static, Result<Permit, Closed>>)>,
+    /// At most as many as there were polls in flight.
+    arrived: VecDeque<Arrived<T, E>>,
+    out: mpsc::Sender<Arrived<T, E>>,
+    stopped: watch::Receiver<Option<Stop>>,
+    no_more: bool,
+}
+
+/// Why the loop woke.
+enum Woke<T, E> {
+    Stopped,
+    Room,
+    Ended(Result<(Id, PollEnd<T, E>), JoinError>),
+    Reserved(usize, Result<Permit, Closed>),
+    Time,
+    NobodyLeft,
+}
+
+impl<T: Send + 'static, E: Send + 'static> Driver<T, E> {
+    async fn run(mut self, asked: Arc<Notify>) {
+        tokio::select! {
+            () = asked.notified() => {}
+            _ = self.stopped.changed() => self.stop(),
+        }
+        while !(self.no_more && self.polls.is_empty() && self.arrived.is_empty()) {
+            let wake = self.aim(Instant::now());
+            match self.wait(wake).await {
+                Woke::Stopped => self.stop(),
+                Woke::Room | Woke::Time => {}
+                Woke::Ended(ended) => self.ended(ended, Instant::now()),
+                Woke::Reserved(lane, Ok(permit)) => self.poll(lane, permit, Instant::now()),
+                Woke::Reserved(_, Err(Closed)) => self.no_more = true,
+                Woke::NobodyLeft => return,
+            }
+        }
+    }
+
+    async fn wait(&mut self, wake: Option<Instant>) -> Woke<T, E> {
+        let untaken = self.out.capacity() == 0;
+        let has_arrived = !self.arrived.is_empty();
+        tokio::select! {
+            biased;
+            changed = self.stopped.changed() => if changed.is_ok() { Woke::Stopped } else { Woke::NobodyLeft },
+            room = self.out.reserve(), if untaken || has_arrived => match (room, self.arrived.pop_front()) {
+                (Ok(room), Some(arrived)) => { room.send(arrived); Woke::Room }
+                (Ok(_), None) => Woke::Room,
+                (Err(_), _) => Woke::NobodyLeft,
+            },
+            Some(ended) = self.polls.join_next_with_id() => Woke::Ended(ended),
+            Some((lane, permit)) = reserved(&mut self.reserving), if !untaken && !has_arrived => {
+                Woke::Reserved(lane, permit)
+            }
+            () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Woke::Time,
+        }
+    }
+
+    /// Decides which lane to reserve a permit for, if any, and says when to decide anew.
+    fn aim(&mut self, now: Instant) -> Option<Instant> {
+        if self.no_more {
+            self.reserving = None;
+            return None;
+        }
+        let in_flight = self.polls.len();
+        if let Some(rate) = &self.rate
+            && rate.available(now.into_std()) <= in_flight
+        {
+            // Every poll may bring a task, so each needs a token to come.
+            self.reserving = None;
+            return rate.when(in_flight + 1, now.into_std()).map(Instant::from_std);
+        }
+        let loads: Vec<LaneLoad> = self.lanes.iter().map(|lane| lane.load(now)).collect();
+        let wanted = pick(loads.iter().copied());
+        let current = self.reserving.as_ref().map(|(lane, _)| *lane);
+        match (current, wanted) {
+            // Waiting for one lane must not starve another.
+            (Some(lane), Some(other)) if keeps(&loads[lane], &loads[other]) => {}
+            (_, Some(lane)) => self.reserve(lane),
+            (_, None) => self.reserving = None,
+        }
+        self.lanes.iter().filter_map(|lane| lane.not_before).filter(|then| *then > now).min()
+    }
+
+    fn reserve(&mut self, lane: usize) {
+        let slots = self.slots.clone();
+        let wanted = self.lanes[lane].lane.wanted.clone();
+        self.reserving = Some((lane, Box::pin(async move { slots.reserve(wanted).await })));
+    }
+
+    fn poll(&mut self, lane: usize, permit: Permit, now: Instant) {
+        let state = &mut self.lanes[lane];
+        let hints = PollHints { timeout: state.lane.scaling.timeout(now.into_std()) };
+        let poll = (state.lane.poll)(hints);
+        let task = self.polls.spawn(async move { (permit, poll.await) });
+        self.lane_of.insert(task.id(), lane);
+        state.change(state.in_flight + 1);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, PollEnd<T, E>), JoinError>, now: Instant) {
+        let (id, end) = match ended {
+            Ok((id, end)) => (id, Some(end)),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(aborted) => (aborted.id(), None),
+        };
+        let Some(lane) = self.lane_of.remove(&id) else { return };
+        let state = &mut self.lanes[lane];
+        state.change(state.in_flight - 1);
+        match end {
+            Some((permit, Ok(polled))) => self.polled(lane, permit, polled, now),
+            Some((permit, Err(error))) => {
+                drop(permit);
+                self.failed(lane, error, now);
+            }
+            None => {}
+        }
+    }
+
+    fn polled(&mut self, lane: usize, permit: Permit, polled: Polled<T>, now: Instant) {
+        let state = &mut self.lanes[lane];
+        state.failures = 0;
+        state.backlog = polled.backlog.unwrap_or(state.backlog);
+        let Polled { task, suggestion, .. } = polled;
+        let outcome = match &task {
+            Some(_) => PollOutcome::Task { suggestion },
+            None => PollOutcome::Empty { suggestion },
+        };
+        state.lane.scaling.ended(outcome, now.into_std());
+        let Some(task) = task else {
+            // An empty answer says that nothing waits.
+            state.backlog = polled.backlog.unwrap_or(0);
+            return;
+        };
+        if let Some(rate) = &mut self.rate {
+            rate.take(now.into_std());
+        }
+        self.arrived.push_back(Ok((permit, task)));
+    }
+
+    fn failed(&mut self, lane: usize, error: E, now: Instant) {
+        if self.no_more {
+            return;
+        }
+        let state = &mut self.lanes[lane];
+        // Polls that fail together count as one failure.
+        if state.not_before.is_none_or(|then| then <= now) {
+            state.failures += 1;
+        }
+        match (self.verdict)(&error, state.failures) {
+            Verdict::Retry { after } => state.failed(PollOutcome::Failed, after, now),
+            Verdict::Spare { after } => state.failed(PollOutcome::ResourceExhausted, after, now),
+            Verdict::GiveUp => {
+                self.arrived.push_back(Err(error));
+                self.no_more = true;
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.no_more = true;
+        self.reserving = None;
+        let how = *self.stopped.borrow_and_update();
+        match how {
+            Some(Stop::Abort) => self.polls.abort_all(),
+            Some(Stop::Drain) | None => {}
+        }
+    }
+}
+
+/// A lane that waits for a permit goes on waiting unless it is full by now, or another has no poll at all while it has.
+fn keeps(current: &LaneLoad, wanted: &LaneLoad) -> bool {
+    current.in_flight < current.target && (current.starves() || !wanted.starves())
+}
+
+async fn reserved(
+    reserving: &mut Option<(usize, Boxed<'static, Result<Permit, Closed>>)>,
+) -> Option<(usize, Result<Permit, Closed>)> {
+    let (lane, permit) = reserving.as_mut()?;
+    let (lane, permit) = (*lane, permit.await);
+    *reserving = None;
+    Some((lane, permit))
+}
+
+#[cfg(test)]
+mod tests;

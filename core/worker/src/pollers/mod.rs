@@ -1,0 +1,12 @@
+//! Polls in flight: how many, on which queue, and what becomes of their answers.
+//!
+//! [`Scaling`] and [`pick`] are pure decisions; [`Pollers`] is the loop that follows them. A poll is a closure that
+//! returns a future: nothing here knows a client or what a task is.
+
+mod balance;
+mod driver;
+mod scaling;
+
+pub use balance::{LaneLoad, pick, split};
+pub use driver::{Judge, Lane, Poll, PollHints, Polled, Pollers, PollersOptions, Stop, Stopper, Verdict};
+pub use scaling::{PollOutcome, PollerBehavior, Scaling};
