@@ -82,14 +82,16 @@ impl Error {
 
     /// Whether the connection was closed with a GOAWAY: the server did not look at the request.
     pub(crate) fn is_goaway(&self) -> bool {
-        let mut next: Option<&(dyn StdError + 'static)> = self.source.as_deref().map(|e| e as _);
-        while let Some(error) = next {
-            if error.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_go_away) {
-                return true;
-            }
-            next = error.source();
-        }
-        false
+        self.beneath(|e| e.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_go_away))
+    }
+
+    /// Whether there was no connection to send on.
+    pub(crate) fn is_connect(&self) -> bool {
+        self.beneath(|e| e.is::<tonic::ConnectError>())
+    }
+
+    fn beneath(&self, test: impl Fn(&(dyn StdError + 'static)) -> bool) -> bool {
+        self.source.as_deref().is_some_and(|source| chain_any(source, test))
     }
 }
 
@@ -166,6 +168,7 @@ fn is_too_large(code: Code, message: &str) -> bool {
     }
 }
 
+/// Whether any cause is such a one.
 fn chain_any(error: &(dyn StdError + 'static), test: impl Fn(&(dyn StdError + 'static)) -> bool) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {

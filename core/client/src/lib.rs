@@ -15,6 +15,7 @@
 mod client;
 mod codec;
 mod connect;
+pub mod envconfig;
 mod error;
 mod in_process;
 mod metadata;
