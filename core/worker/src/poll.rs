@@ -75,7 +75,7 @@ fn start<T: Send + 'static>(queues: Vec<Queue<T>>, rate: Option<f64>) -> Pollers
     Pollers::start(PollersOptions { slots, lanes, rate, verdict: Box::new(verdict) })
 }
 
-fn lane<T>(queue: Queue<T>, now: std::time::Instant) -> Lane<T, Error> {
+fn lane<T: 'static>(queue: Queue<T>, now: std::time::Instant) -> Lane<T, Error> {
     let Queue { permits, behavior, server_suggests, gauge, ask } = queue;
     let scaling = Scaling::new(behavior, server_suggests, now);
     let return_on: &[Code] = match scaling.is_autoscaling() {

@@ -203,7 +203,7 @@ impl Starting {
     }
 
     /// A queue to be made when the language first asks: by then the namespace may be known.
-    fn queue<T>(
+    fn queue<T: 'static>(
         &self,
         behavior: PollerBehavior,
         permits: Permits,
