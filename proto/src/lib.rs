@@ -1,7 +1,9 @@
 //! Wire types: the Temporal API, the lang protocol, and the lens. Generated from the `.proto` files beside this crate
 //! and committed (`tests/generated.rs` writes and checks them). No logic lives here.
+//! Decode from a [`Frame`]: it costs least and copies no payload.
 //!
 //! - [`temporal`], [`coresdk`], [`google`]: every field, for clients, servers and users (feature `api`, on by default).
+//! - `json`: every message as proto3 JSON and back, by name (feature `json`).
 //! - [`lens`]: only the fields a worker reads; everything that is merely carried is a closed [`bytes::Bytes`].
 //!
 //! ```
@@ -14,6 +16,11 @@
 
 #[cfg(feature = "api")]
 include!("gen/api/api.rs");
+
+mod frame;
+#[cfg(feature = "json")]
+pub mod json;
+pub use frame::Frame;
 
 /// The fields a worker reads, under the numbers they have in the full messages.
 pub mod lens {

@@ -108,7 +108,12 @@ fn check(dirs: &[&str], name: &str) {
         let same = fs::read(&path).is_ok_and(|t| t == *text);
         assert!(same, "{} is out of step with the .proto files: run with UPDATE_EXPECT=1", path.display());
     }
-    assert_eq!(fs::read_dir(&committed).unwrap().count(), files.len(), "stray files in {}", committed.display());
+    assert_eq!(
+        fs::read_dir(&committed).unwrap().count(),
+        files.len(),
+        "stray files in {}",
+        committed.display()
+    );
 }
 
 #[test]

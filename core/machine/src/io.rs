@@ -95,7 +95,8 @@ pub struct FetchFailed {
 pub enum Reply {
     /// It was taken.
     Accepted {
-        /// The next task of the same run, given with the answer. It holds the slot of the one before.
+        /// The next task of the same run, given with the answer. It takes over the ticket of the one before, which is
+        /// not done then.
         task: Option<Box<Task>>,
         /// Not zero: a speculative task was dropped, and history goes on after this event.
         reset_history_event_id: i64,
@@ -155,7 +156,7 @@ pub enum Output {
     /// The task is no longer held here, answered or not.
     Done(Ticket),
     /// The run has left the cache.
-    Forgotten(RunId, lang::remove_from_cache::EvictionReason),
+    Forgotten(RunId, Eviction),
     /// Something worth a line in the log or a count.
     Note(RunId, Note),
 }

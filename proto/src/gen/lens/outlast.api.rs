@@ -169,7 +169,7 @@ pub struct Message {
     #[prost(string, tag = "2")]
     pub protocol_instance_id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "5")]
-    pub body: ::core::option::Option<::prost_types::Any>,
+    pub body: ::core::option::Option<Any>,
     #[prost(oneof = "message::SequencingId", tags = "3, 4")]
     pub sequencing_id: ::core::option::Option<message::SequencingId>,
 }
@@ -187,6 +187,17 @@ impl ::prost::Name for Message {
 const NAME: &'static str = "Message";
 const PACKAGE: &'static str = "outlast.api";
 fn full_name() -> ::prost::alloc::string::String { "outlast.api.Message".into() }fn type_url() -> ::prost::alloc::string::String { "/outlast.api.Message".into() }}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Any {
+    #[prost(string, tag = "1")]
+    pub type_url: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for Any {
+const NAME: &'static str = "Any";
+const PACKAGE: &'static str = "outlast.api";
+fn full_name() -> ::prost::alloc::string::String { "outlast.api.Any".into() }fn type_url() -> ::prost::alloc::string::String { "/outlast.api.Any".into() }}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Request {
     #[prost(bytes = "bytes", optional, tag = "1")]

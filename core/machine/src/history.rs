@@ -1,0 +1,267 @@
+//! From pages of encoded history to turns: each event is decoded once, where it lies.
+//!
+//! A turn is `seen… TaskStarted | TaskCompleted commands…`: what the workflow saw, then what it did. Tasks that failed or
+//! timed out leave their events in the next turn. This module knows the grammar, not what any event means to a workflow.
+
+use bytes::{Buf, Bytes};
+use outlast_proto::lens::history::history_event::Attributes;
+use outlast_proto::lens::history::{HistoryEvent, WorkflowTaskCompletedEventAttributes};
+use prost::Message;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+
+use crate::event::{EventId, Part, part};
+use crate::fault::Fault;
+
+/// What a workflow saw in one task, and what it did then. Its buffers are reused from turn to turn.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// What happened before the task, with the task's own scheduling and start.
+    pub seen: Vec<HistoryEvent>,
+    /// The event that started the task, the last of `seen`; `None` for a rest of history without a task.
+    pub started: Option<EventId>,
+    /// What completed the task; `None` while it is open.
+    pub completed: Option<WorkflowTaskCompletedEventAttributes>,
+    /// What the workflow did.
+    pub commands: Vec<HistoryEvent>,
+    /// Nothing follows in this history.
+    pub last: bool,
+}
+
+/// What reading gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// `Feed::turn` is a turn that was completed: it is replayed.
+    Replayed,
+    /// `Feed::turn` is the open task at the end of history.
+    Open,
+    /// `Feed::turn` is what is left after the last task.
+    Rest,
+    /// The commands of the turn that was open before are in `Feed::turn`.
+    Recorded,
+    /// The page ended: another is needed.
+    Page,
+    /// History ended.
+    End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Collecting what is seen, until a task is started.
+    Seeing,
+    /// The last event started a task: the next tells what became of it.
+    Started,
+    /// Collecting commands, until something else.
+    Doing,
+    /// The open turn was answered: its completion comes next.
+    Answered,
+}
+
+/// Reads turns out of pages.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    page: Bytes,
+    more: bool,
+    ahead: Option<HistoryEvent>,
+    state: State,
+    /// The turn whose commands are being collected was open when it was shown.
+    was_open: bool,
+    last_read: EventId,
+    /// The turn that was read last. Its owner empties it.
+    pub turn: Turn,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self {
+            page: Bytes::new(),
+            more: false,
+            ahead: None,
+            state: State::Seeing,
+            was_open: false,
+            last_read: EventId(0),
+            turn: Turn::default(),
+        }
+    }
+}
+
+impl Feed {
+    /// The last event taken in, shown or not.
+    pub fn last_read(&self) -> EventId {
+        self.ahead.as_ref().map_or(self.last_read, |e| EventId(e.event_id))
+    }
+
+    /// Takes the next page. What was not yet read of the one before is kept.
+    pub fn push(&mut self, history: Bytes, more: bool) {
+        debug_assert!(self.page.is_empty(), "a page is pushed when the one before is used up");
+        self.page = history;
+        self.more = more;
+    }
+
+    /// The open turn was answered and accepted: history will go on with its completion.
+    pub fn answered(&mut self) {
+        self.clear();
+        self.state = State::Answered;
+    }
+
+    /// The open turn was speculative and is dropped: history goes on after `event`.
+    pub fn dropped(&mut self, event: EventId) {
+        self.clear();
+        self.state = State::Seeing;
+        self.last_read = event;
+    }
+
+    /// Bytes that are held.
+    pub fn bytes(&self) -> usize {
+        self.page.len()
+            + (self.turn.seen.capacity() + self.turn.commands.capacity()) * std::mem::size_of::<HistoryEvent>()
+    }
+
+    /// Gives back buffers that are empty and large.
+    pub fn shrink(&mut self) {
+        for buffer in [&mut self.turn.seen, &mut self.turn.commands] {
+            if buffer.is_empty() {
+                *buffer = Vec::new();
+            }
+        }
+        if self.page.is_empty() {
+            self.page = Bytes::new();
+        }
+    }
+
+    /// Reads on. `rest`: what is left after the last task is a turn too.
+    pub fn read(&mut self, rest: bool) -> Result<Read, Fault> {
+        loop {
+            let Some(event) = self.event()? else { return Ok(self.at_end(rest)) };
+            let part = part(&event);
+            match (self.state, part) {
+                (State::Answered, Part::TaskCompleted) => self.complete(event, true),
+                (State::Answered, Part::Seen | Part::TaskStarted | Part::TaskLost | Part::Command) => {
+                    return Err(Fault::malformed(
+                        EventId(event.event_id),
+                        "expected the completion of the task that was answered before",
+                    ));
+                }
+                (State::Started, Part::TaskCompleted) => self.complete(event, false),
+                (State::Started, Part::TaskLost | Part::Seen | Part::TaskStarted | Part::Command) => {
+                    self.turn.started = None;
+                    self.state = State::Seeing;
+                    self.see(event, part);
+                }
+                (State::Seeing, part) => self.see(event, part),
+                (State::Doing, Part::Command) => self.turn.commands.push(event),
+                (State::Doing, Part::Seen | Part::TaskStarted | Part::TaskCompleted | Part::TaskLost) => {
+                    self.last_read = EventId(event.event_id - 1);
+                    self.ahead = Some(event);
+                    return Ok(self.done());
+                }
+            }
+        }
+    }
+
+    fn see(&mut self, event: HistoryEvent, part: Part) {
+        if part == Part::TaskStarted {
+            self.turn.started = Some(EventId(event.event_id));
+            self.state = State::Started;
+        }
+        self.turn.seen.push(event);
+    }
+
+    fn complete(&mut self, event: HistoryEvent, was_open: bool) {
+        if let Some(Attributes::WorkflowTaskCompletedEventAttributes(completed)) = event.attributes {
+            self.turn.completed = Some(completed);
+        }
+        self.was_open = was_open;
+        self.state = State::Doing;
+    }
+
+    fn at_end(&mut self, rest: bool) -> Read {
+        if self.more {
+            return Read::Page;
+        }
+        self.turn.last = true;
+        match self.state {
+            State::Doing => self.done(),
+            State::Started => Read::Open,
+            State::Seeing if rest && !self.turn.seen.is_empty() => Read::Rest,
+            State::Seeing | State::Answered => Read::End,
+        }
+    }
+
+    fn done(&mut self) -> Read {
+        self.state = State::Seeing;
+        if self.was_open { Read::Recorded } else { Read::Replayed }
+    }
+
+    /// Empties the turn, for the next.
+    pub fn clear(&mut self) {
+        self.turn.seen.clear();
+        self.turn.commands.clear();
+        self.turn.started = None;
+        self.turn.completed = None;
+        self.turn.last = false;
+    }
+
+    /// The next event that was not read before.
+    fn event(&mut self) -> Result<Option<HistoryEvent>, Fault> {
+        if let Some(event) = self.ahead.take() {
+            self.last_read = EventId(event.event_id);
+            return Ok(Some(event));
+        }
+        loop {
+            let Some(frame) = frame(&mut self.page).map_err(|e| Fault::undecodable(self.last_read, &e))? else {
+                return Ok(None);
+            };
+            let event = HistoryEvent::decode(frame).map_err(|e| Fault::undecodable(self.last_read, &e))?;
+            let id = EventId(event.event_id);
+            if id <= self.last_read {
+                continue; // servers send some events again, at the joins of pages and after a task was lost
+            }
+            if id.0 != self.last_read.0 + 1 {
+                return Err(Fault::malformed(
+                    id,
+                    &format!("events are missing: the one before it has the number {}", self.last_read),
+                ));
+            }
+            self.last_read = id;
+            return Ok(Some(event));
+        }
+    }
+
+    /// Starts reading at an event: for a history that is known to begin later.
+    pub fn begin_after(&mut self, event: EventId) {
+        self.last_read = event;
+    }
+}
+
+/// The number of the first event in an encoded history.
+pub(crate) fn first_event_id(history: &Bytes) -> Result<Option<EventId>, Fault> {
+    let start = EventId(0);
+    let mut page = history.clone();
+    let Some(frame) = frame(&mut page).map_err(|e| Fault::undecodable(start, &e))? else { return Ok(None) };
+    let event = HistoryEvent::decode(frame).map_err(|e| Fault::undecodable(start, &e))?;
+    Ok(Some(EventId(event.event_id)))
+}
+
+/// Cuts the next event off an encoded `History`.
+fn frame(page: &mut Bytes) -> Result<Option<Bytes>, FrameError> {
+    while page.has_remaining() {
+        let (tag, wire) = decode_key(page)?;
+        if tag == 1 && wire == WireType::LengthDelimited {
+            let length = decode_varint(page)?;
+            return match usize::try_from(length) {
+                Ok(length) if length <= page.len() => Ok(Some(page.split_to(length))),
+                Ok(_) | Err(_) => Err(FrameError::Truncated { length, left: page.len() }),
+            };
+        }
+        skip_field(wire, tag, page, DecodeContext::default())?;
+    }
+    Ok(None)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FrameError {
+    #[error(transparent)]
+    Wire(#[from] prost::DecodeError),
+    #[error("an event says it has {length} bytes, but only {left} are left")]
+    Truncated { length: u64, left: usize },
+}

@@ -1,0 +1,340 @@
+//! A local activity: attempts, backoff and time limits are decided here, the shell only runs what it is told to.
+//! Its result becomes a marker in history; in replay the marker gives the result.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use outlast_proto::lens::api::{Failure, RecordMarkerCommandAttributes, RetryPolicy, failure::FailureInfo};
+use outlast_proto::lens::lang::{
+    ActivityCancellationType as Cancellation, ActivityResolution, DoBackoff, Failed, ResolveActivity,
+    ScheduleLocalActivity, Success, activity_resolution::Status, workflow_activation_job::Variant,
+};
+use prost::Message;
+
+use super::Names;
+use crate::failure::{self, ActivityWrap, retry_state, timeout_type};
+use crate::io::{LocalName, LocalReport, LocalResult, LocalTask, LocalTimeout};
+use crate::marker::{self, LocalData, LocalMarker};
+use crate::time::{Time, duration, wire};
+
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub seq: u32,
+    pub names: Names,
+    pub cancellation: Cancellation,
+    /// What was asked for, as long as it may have to be run.
+    pub command: Box<ScheduleLocalActivity>,
+    pub state: State,
+    /// The attempt that runs, or will run next; from 1.
+    pub attempt: u32,
+    /// When the workflow first asked for it; known once it is run or its marker is read.
+    pub original_schedule_time: Option<Time>,
+    /// The workflow's time when it was asked for.
+    pub asked_at: Time,
+    /// The caller's time when it was first run under this command.
+    pub run_since: Option<Time>,
+    /// Cancellation was asked for.
+    pub canceling: bool,
+}
+
+/// Where a local activity is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Asked for in replay: its marker is to come, now or in a later task.
+    Replaying,
+    /// Asked for live, in the completion being taken in: it is to be run.
+    Wanted,
+    /// The shell runs it.
+    Running { execution: u32, since: Time },
+    /// The next attempt starts then.
+    Backoff { until: Time },
+    /// The language has its result, or is about to: its marker is to come.
+    Resolved { from_marker: bool },
+}
+
+/// How a local activity ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Resolution {
+    Completed(Option<Bytes>),
+    /// The encoded failure of the attempt, and why no other attempt follows.
+    Failed(Option<Bytes>, i32),
+    Cancelled(Option<Bytes>),
+    /// The next attempt is far off: the workflow waits for it with a timer of its own.
+    Backoff { attempt: u32, after: Duration, failure: Option<Bytes> },
+}
+
+/// What follows from a report.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Next {
+    /// It is over.
+    Over(Resolution),
+    /// Another attempt, later.
+    Retry(Time),
+}
+
+const THRESHOLD: Duration = Duration::from_secs(60);
+
+impl Local {
+    pub fn new(command: Box<ScheduleLocalActivity>, asked_at: Time, state: State) -> Self {
+        Self {
+            seq: command.seq,
+            names: Names::new(&command.activity_id, &command.activity_type),
+            cancellation: command.cancellation_type(),
+            state,
+            attempt: command.attempt.max(1),
+            original_schedule_time: command.original_schedule_time.map(Time::from),
+            asked_at,
+            run_since: None,
+            canceling: false,
+            command,
+        }
+    }
+
+    /// Starts the next attempt, unless its time is already over.
+    pub fn start(
+        &mut self,
+        now: Time,
+        execution: u32,
+        workflow_id: &str,
+        workflow_type: &Bytes,
+    ) -> Result<LocalTask, Resolution> {
+        self.run_since.get_or_insert(now);
+        let original = *self.original_schedule_time.get_or_insert(now);
+        let deadline = self.schedule_to_close().map(|limit| original + limit);
+        if deadline.is_some_and(|d| d <= now) {
+            return Err(self.timed_out(LocalTimeout::ScheduleToClose));
+        }
+        self.state = State::Running { execution, since: now };
+        let whole = self.schedule_to_close();
+        Ok(LocalTask {
+            name: LocalName { seq: self.seq, execution },
+            workflow_id: workflow_id.to_owned(),
+            workflow_type: workflow_type.clone(),
+            attempt: self.attempt,
+            original_schedule_time: original,
+            schedule_time: now,
+            schedule_to_start: shorter(duration(self.command.schedule_to_start_timeout), whole),
+            start_to_close: shorter(duration(self.command.start_to_close_timeout), whole),
+            schedule_to_close_deadline: deadline,
+            command: self.command.clone(),
+        })
+    }
+
+    /// The workflow's time when it was over, if it is over `now`.
+    pub fn complete_time(&self, now: Time) -> Time {
+        self.asked_at + now.since(self.run_since.unwrap_or(now))
+    }
+
+    /// What follows from how an attempt went.
+    pub fn report(&mut self, now: Time, report: LocalReport) -> Next {
+        match report.result {
+            LocalResult::Completed(result) => Next::Over(Resolution::Completed(result)),
+            LocalResult::Cancelled(failure) => {
+                let failure = failure.or_else(|| Some(failure::cancelled("Activity cancelled", None)));
+                Next::Over(Resolution::Cancelled(failure))
+            }
+            LocalResult::Failed(failure) => self.failed(now, failure),
+            LocalResult::TimedOut(LocalTimeout::StartToClose) => {
+                let failure = failure::timed_out("activity StartToClose timeout", timeout_type::START_TO_CLOSE);
+                self.failed(now, Some(failure))
+            }
+            LocalResult::TimedOut(limit @ (LocalTimeout::ScheduleToStart | LocalTimeout::ScheduleToClose)) => {
+                Next::Over(self.timed_out(limit))
+            }
+        }
+    }
+
+    fn failed(&mut self, now: Time, encoded: Option<Bytes>) -> Next {
+        let failure = encoded.clone().and_then(|f| Failure::decode(f).ok()).unwrap_or_default();
+        if matches!(failure.failure_info, Some(FailureInfo::CanceledFailureInfo(_))) {
+            return Next::Over(Resolution::Cancelled(encoded));
+        }
+        let over = |state| Next::Over(Resolution::Failed(encoded.clone(), state));
+        if self.canceling {
+            return over(retry_state::CANCEL_REQUESTED);
+        }
+        let policy = self.policy();
+        if !policy.retries(&failure) {
+            return over(retry_state::NON_RETRYABLE_FAILURE);
+        }
+        if policy.attempts_max != 0 && self.attempt >= policy.attempts_max {
+            return over(retry_state::MAXIMUM_ATTEMPTS_REACHED);
+        }
+        let after = policy.backoff(self.attempt, &failure);
+        let deadline = self.schedule_to_close().zip(self.original_schedule_time).map(|(limit, from)| from + limit);
+        if deadline.is_some_and(|d| now + after >= d) {
+            return over(retry_state::TIMEOUT);
+        }
+        self.attempt += 1;
+        if after > duration(self.command.local_retry_threshold).unwrap_or(THRESHOLD) {
+            return Next::Over(Resolution::Backoff { attempt: self.attempt, after, failure: encoded });
+        }
+        Next::Retry(now + after)
+    }
+
+    fn timed_out(&self, limit: LocalTimeout) -> Resolution {
+        let (message, kind) = match limit {
+            LocalTimeout::StartToClose => ("activity StartToClose timeout", timeout_type::START_TO_CLOSE),
+            LocalTimeout::ScheduleToStart => ("activity ScheduleToStart timeout", timeout_type::SCHEDULE_TO_START),
+            LocalTimeout::ScheduleToClose => ("activity ScheduleToClose timeout", timeout_type::SCHEDULE_TO_CLOSE),
+        };
+        Resolution::Failed(Some(failure::timed_out(message, kind)), retry_state::TIMEOUT)
+    }
+
+    /// Zero means none.
+    fn schedule_to_close(&self) -> Option<Duration> {
+        duration(self.command.schedule_to_close_timeout).filter(|d| !d.is_zero())
+    }
+
+    fn policy(&self) -> Policy {
+        let wire = self.command.retry_policy.clone().and_then(|p| RetryPolicy::decode(p).ok()).unwrap_or_default();
+        Policy::new(wire)
+    }
+
+    /// The job that tells the language. Both live and in replay it is made of what the marker says.
+    pub fn job(&self, resolution: &Resolution) -> Variant {
+        let wrapped = |message: &str, cause: &Option<Bytes>, retry_state| {
+            let wrap =
+                ActivityWrap { id: self.names.id(), kind: self.names.kind(), retry_state, ..ActivityWrap::default() };
+            Failed { failure: Some(failure::activity(message, cause.clone(), wrap)) }
+        };
+        let status = match resolution {
+            Resolution::Completed(result) => Status::Completed(Success { result: result.clone() }),
+            Resolution::Failed(cause, state) => Status::Failed(wrapped("Local Activity failed", cause, *state)),
+            Resolution::Cancelled(cause) => {
+                Status::Cancelled(wrapped("Local Activity cancelled", cause, retry_state::CANCEL_REQUESTED))
+            }
+            Resolution::Backoff { attempt, after, .. } => Status::Backoff(DoBackoff {
+                attempt: *attempt,
+                backoff_duration: Some(wire(*after)),
+                original_schedule_time: self.original_schedule_time.map(Time::timestamp),
+            }),
+        };
+        let result = Some(ActivityResolution { status: Some(status) });
+        Variant::ResolveActivity(ResolveActivity { seq: self.seq, result, is_local: true })
+    }
+
+    /// The marker command that records it.
+    pub fn marker(
+        &self,
+        resolution: Resolution,
+        complete_time: Option<Time>,
+        activation_index: u64,
+    ) -> RecordMarkerCommandAttributes {
+        let (attempt, result, failure, backoff) = match resolution {
+            Resolution::Completed(result) => (self.attempt, result, None, None),
+            Resolution::Failed(failure, _) => (self.attempt, None, Some(failure.unwrap_or_default()), None),
+            Resolution::Cancelled(failure) => (self.attempt, None, Some(failure.unwrap_or_default()), None),
+            Resolution::Backoff { attempt, after, failure } => (attempt - 1, None, failure, Some(after)),
+        };
+        let data = LocalData {
+            seq: self.seq,
+            attempt,
+            activity_id: String::from_utf8_lossy(self.names.id()).into_owned(),
+            activity_type: String::from_utf8_lossy(self.names.kind()).into_owned(),
+            complete_time: complete_time.map(Into::into),
+            backoff: backoff.map(Into::into),
+            original_schedule_time: self.original_schedule_time.map(Into::into),
+            activation_index: Some(activation_index),
+        };
+        let input = self.command.include_arguments_in_marker.then(|| self.command.arguments.clone());
+        marker::local(&data, result, failure, input)
+    }
+
+    /// What a marker says of how it ended.
+    pub fn recorded(&mut self, marker: &LocalMarker) -> Resolution {
+        if let Some(time) = marker.data.original_schedule_time {
+            self.original_schedule_time = Some(time.into());
+        }
+        if let Some(after) = marker.data.backoff {
+            let attempt = marker.data.attempt.saturating_add(1);
+            return Resolution::Backoff { attempt, after: after.into(), failure: marker.failure.clone() };
+        }
+        let Some(failure) = marker.failure.clone() else { return Resolution::Completed(marker.result.clone()) };
+        let decoded = Failure::decode(failure.clone()).unwrap_or_default();
+        if matches!(decoded.failure_info, Some(FailureInfo::CanceledFailureInfo(_))) {
+            return Resolution::Cancelled(Some(failure));
+        }
+        let state = self.recorded_retry_state(marker.data.attempt, &decoded);
+        Resolution::Failed(Some(failure), state)
+    }
+
+    /// Why no attempt followed one that failed: a marker does not say it, but it follows from what it says.
+    fn recorded_retry_state(&self, attempt: u32, failure: &Failure) -> i32 {
+        let policy = self.policy();
+        if self.canceling {
+            return retry_state::CANCEL_REQUESTED;
+        }
+        if let Some(FailureInfo::TimeoutFailureInfo(t)) = &failure.failure_info
+            && t.timeout_type != timeout_type::START_TO_CLOSE
+        {
+            return retry_state::TIMEOUT;
+        }
+        if !policy.retries(failure) {
+            return retry_state::NON_RETRYABLE_FAILURE;
+        }
+        if policy.attempts_max != 0 && attempt >= policy.attempts_max {
+            return retry_state::MAXIMUM_ATTEMPTS_REACHED;
+        }
+        if self.schedule_to_close().is_some() { retry_state::TIMEOUT } else { retry_state::UNSPECIFIED }
+    }
+}
+
+/// A limit that is not set, or longer than the whole, is the whole. Zero means not set.
+fn shorter(limit: Option<Duration>, whole: Option<Duration>) -> Option<Duration> {
+    match (limit.filter(|d| !d.is_zero()), whole) {
+        (Some(limit), Some(whole)) => Some(limit.min(whole)),
+        (limit, whole) => limit.or(whole),
+    }
+}
+
+/// When and how often to try again.
+struct Policy {
+    initial: Duration,
+    coefficient: f64,
+    longest: Duration,
+    attempts_max: u32,
+    hopeless: Vec<String>,
+}
+
+impl Policy {
+    fn new(wire: RetryPolicy) -> Self {
+        let initial = duration(wire.initial_interval).filter(|d| !d.is_zero()).unwrap_or(Duration::from_secs(1));
+        let longest = duration(wire.maximum_interval).filter(|d| !d.is_zero());
+        Self {
+            initial,
+            coefficient: if wire.backoff_coefficient >= 1.0 { wire.backoff_coefficient } else { 2.0 },
+            longest: longest.unwrap_or_else(|| initial.saturating_mul(100)),
+            attempts_max: u32::try_from(wire.maximum_attempts).unwrap_or(0),
+            hopeless: wire.non_retryable_error_types,
+        }
+    }
+
+    fn retries(&self, failure: &Failure) -> bool {
+        match &failure.failure_info {
+            Some(FailureInfo::ApplicationFailureInfo(info)) => {
+                !info.non_retryable && !self.hopeless.iter().any(|t| t.eq_ignore_ascii_case(&info.r#type))
+            }
+            Some(FailureInfo::TimeoutFailureInfo(info)) => info.timeout_type == timeout_type::START_TO_CLOSE,
+            Some(FailureInfo::CanceledFailureInfo(_) | FailureInfo::TerminatedFailureInfo(_)) => false,
+            Some(
+                FailureInfo::ActivityFailureInfo(_)
+                | FailureInfo::ChildWorkflowExecutionFailureInfo(_)
+                | FailureInfo::NexusOperationExecutionFailureInfo(_),
+            )
+            | None => true,
+        }
+    }
+
+    /// How long to wait after `attempt` failed.
+    fn backoff(&self, attempt: u32, failure: &Failure) -> Duration {
+        if let Some(FailureInfo::ApplicationFailureInfo(info)) = &failure.failure_info
+            && let Some(delay) = duration(info.next_retry_delay)
+        {
+            return delay;
+        }
+        let factor = self.coefficient.powi(i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX));
+        let seconds = (self.initial.as_secs_f64() * factor).min(self.longest.as_secs_f64());
+        Duration::try_from_secs_f64(seconds).unwrap_or(self.longest)
+    }
+}

@@ -1,0 +1,229 @@
+//! Local activities of a workflow: when they run, when the language hears of them, what is recorded of them.
+
+use crate::fault::Fault;
+use crate::io::{LocalName, LocalReport};
+use crate::marker::Marker;
+use crate::ops::Op;
+use crate::ops::local::{Local, Next, Resolution, State};
+use crate::queue::{Ask, Kind};
+use crate::time::Time;
+use outlast_proto::lens::lang::ActivityCancellationType as Cancellation;
+
+use super::commands::known;
+use super::{LocalOut, Mode, Resolved, Workflow};
+
+impl Workflow {
+    /// Whether any runs, is to run, or waits for its next attempt: then the task is not answered yet.
+    pub fn locals_open(&self) -> bool {
+        self.locals_open > 0
+    }
+
+    /// What the shell must do for them.
+    pub fn take_locals(&mut self) -> Vec<LocalOut> {
+        std::mem::take(&mut self.locals_out)
+    }
+
+    /// In an open task: starts what was asked for and what waited in replay for a marker that never came.
+    pub fn start_locals(&mut self, now: Time) {
+        if self.mode != Mode::Live || self.locals_open == 0 {
+            return;
+        }
+        let wanted: Vec<u32> = self
+            .ops
+            .iter_mut()
+            .filter_map(|(index, op)| match op {
+                Op::Local(local) if matches!(local.state, State::Wanted | State::Replaying) => Some(index),
+                Op::Local(_)
+                | Op::Timer(_)
+                | Op::Activity(_)
+                | Op::Child(_)
+                | Op::Signal(_)
+                | Op::Cancel(_)
+                | Op::Nexus(_)
+                | Op::Update(_) => None,
+            })
+            .collect();
+        for index in wanted {
+            self.start_local(index, now);
+        }
+    }
+
+    /// The earliest next attempt.
+    pub fn locals_deadline(&mut self) -> Option<Time> {
+        if self.locals_open == 0 {
+            return None;
+        }
+        self.ops
+            .iter_mut()
+            .filter_map(|(_, op)| match op {
+                Op::Local(local) => match local.state {
+                    State::Backoff { until } => Some(until),
+                    State::Replaying | State::Wanted | State::Running { .. } | State::Resolved { .. } => None,
+                },
+                Op::Timer(_)
+                | Op::Activity(_)
+                | Op::Child(_)
+                | Op::Signal(_)
+                | Op::Cancel(_)
+                | Op::Nexus(_)
+                | Op::Update(_) => None,
+            })
+            .min()
+    }
+
+    /// Starts the attempts whose time has come.
+    pub fn locals_tick(&mut self, now: Time) {
+        if self.locals_deadline().is_none_or(|d| d > now) {
+            return;
+        }
+        let due: Vec<u32> = self
+            .ops
+            .iter_mut()
+            .filter(|(_, op)| matches!(op, Op::Local(l) if matches!(l.state, State::Backoff { until } if until <= now)))
+            .map(|(index, _)| index)
+            .collect();
+        for index in due {
+            self.start_local(index, now);
+        }
+    }
+
+    fn start_local(&mut self, index: u32, now: Time) {
+        self.local_executions = self.local_executions.wrapping_add(1);
+        let execution = self.local_executions;
+        let Some(Op::Local(local)) = self.ops.get_mut(index) else { return };
+        if local.attempt > 1 {
+            self.nonfirst_attempts = self.nonfirst_attempts.saturating_add(1);
+        }
+        match local.start(now, execution, &self.workflow_id, &self.workflow_type) {
+            Ok(task) => self.locals_out.push(LocalOut::Start(Box::new(task))),
+            Err(resolution) => self.resolve(index, resolution, Some(now)),
+        }
+    }
+
+    /// How an attempt went. Reports of attempts that nobody waits for any more are dropped.
+    pub fn local_reported(&mut self, now: Time, report: LocalReport) {
+        let Some(index) = self.locals.find(report.name.seq.into()) else { return };
+        let Some(Op::Local(local)) = self.ops.get_mut(index) else { return };
+        let State::Running { execution, .. } = local.state else { return };
+        if execution != report.name.execution {
+            return;
+        }
+        match local.report(now, report) {
+            Next::Retry(until) => local.state = State::Backoff { until },
+            Next::Over(resolution) => self.resolve(index, resolution, Some(now)),
+        }
+    }
+
+    fn resolve(&mut self, index: u32, resolution: Resolution, now: Option<Time>) {
+        let Some(Op::Local(local)) = self.ops.get_mut(index) else { return };
+        let complete_time = now.map(|now| local.complete_time(now));
+        local.state = State::Resolved { from_marker: false };
+        let seq = local.seq;
+        self.locals_open = self.locals_open.saturating_sub(1);
+        self.resolved.push(Resolved { op: index, seq, resolution, complete_time });
+    }
+
+    /// The language gives one up, in the way it chose when it asked for it.
+    pub(super) fn cancel_local(&mut self, seq: u32) -> Result<(), Fault> {
+        let Some(index) = known(&self.locals, "local activity", seq)? else { return Ok(()) };
+        let Some(Op::Local(local)) = self.ops.get_mut(index) else { return Ok(()) };
+        local.canceling = true;
+        let cancelled = || Resolution::Cancelled(Some(crate::failure::cancelled("Activity cancelled", None)));
+        match (local.state, local.cancellation) {
+            // Its marker tells how that went.
+            (State::Replaying, _) | (State::Resolved { .. }, _) => {}
+            (State::Wanted | State::Backoff { .. }, _) => self.resolve(index, cancelled(), None),
+            (State::Running { execution, .. }, how) => {
+                self.locals_out.push(LocalOut::Cancel(LocalName { seq, execution }));
+                match how {
+                    Cancellation::WaitCancellationCompleted => {}
+                    Cancellation::TryCancel | Cancellation::Abandon => self.resolve(index, cancelled(), None),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The workflow closes, or leaves the cache: nothing of them is waited for any more.
+    pub fn drop_locals(&mut self) {
+        if self.locals_open == 0 {
+            return;
+        }
+        for (_, op) in self.ops.iter_mut() {
+            let Op::Local(local) = op else { continue };
+            if let State::Running { execution, .. } = local.state {
+                self.locals_out.push(LocalOut::Cancel(LocalName { seq: local.seq, execution }));
+            }
+            local.state = State::Resolved { from_marker: false };
+        }
+        self.locals_open = 0;
+        self.resolved.clear();
+    }
+
+    /// Puts results of local activities among the jobs, as far as it is their turn.
+    pub(super) fn deliver_locals(&mut self) {
+        for ended in std::mem::take(&mut self.resolved) {
+            self.deliver_live(ended);
+        }
+        if self.mode == Mode::Replay {
+            self.deliver_recorded();
+        }
+    }
+
+    fn deliver_live(&mut self, ended: Resolved) {
+        let index = self.activations;
+        let Some(Op::Local(local)) = self.ops.get_mut(ended.op) else { return };
+        if local.seq != ended.seq {
+            return;
+        }
+        self.jobs.push(local.job(&ended.resolution));
+        if let Some(time) = ended.complete_time {
+            self.clock = self.clock.max(time);
+        }
+        let marker = local.marker(ended.resolution, ended.complete_time, index);
+        self.queue.push(Kind::LocalMarker, ended.op, Ask::LocalMarker(Box::new(marker)), None);
+    }
+
+    /// In replay the markers of the turn give the results, in their order. A result is due in the activation that its
+    /// marker names, or when there is nothing else to tell.
+    fn deliver_recorded(&mut self) {
+        let mut due = self.activations;
+        let mut waited = !self.jobs.is_empty();
+        while let Some(marker) = self.markers.get(self.markers_delivered) {
+            let Marker::Local(marker) = marker else {
+                self.markers_delivered += 1;
+                continue;
+            };
+            let index = self.locals.find(marker.data.seq.into());
+            let Some(Op::Local(local)) = index.and_then(|i| self.ops.get_mut(i)) else { return };
+            let at = marker.data.activation_index.unwrap_or(0);
+            if at > due {
+                if waited {
+                    return;
+                }
+                due = at;
+            }
+            waited = true;
+            self.markers_delivered += 1;
+            if local.state != State::Replaying {
+                continue;
+            }
+            let resolution = local.recorded(marker);
+            local.state = State::Resolved { from_marker: true };
+            self.jobs.push(local.job(&resolution));
+            if let Some(time) = marker.data.complete_time {
+                self.clock = self.clock.max(time.into());
+            }
+            self.locals_open = self.locals_open.saturating_sub(1);
+        }
+    }
+}
+
+/// Names a local activity for people.
+pub(super) fn words(local: &Local) -> String {
+    format!(
+        "local activity {:?} of type {:?}",
+        String::from_utf8_lossy(local.names.id()),
+        String::from_utf8_lossy(local.names.kind())
+    )
+}
