@@ -160,12 +160,7 @@ impl Worker {
     /// Payloads in it are not copied. What it says to the server is sent by the worker; shutdown waits for it.
     pub fn complete_workflow_activation_bytes(&self, completion: Bytes) -> Result<(), CompleteError> {
         let workflows = self.shared.workflows.as_ref().ok_or(CompleteError::NotConfigured("workflows"))?;
-        let completion = lang::WorkflowActivationCompletion::decode(completion)
-            .map_err(|e| CompleteError::Malformed(e.to_string()))?;
-        if completion.run_id.is_empty() || completion.status.is_none() {
-            return Err(CompleteError::Malformed("it needs a run id, and a success or a failure".into()));
-        }
-        taken(workflows.shards.completed(completion))
+        taken(workflows.shards.completed(read_completion(completion)?))
     }
 
     /// The same, with every field.
@@ -354,6 +349,16 @@ fn open(polling: &watch::Sender<Polling>) {
         }
         first
     });
+}
+
+/// What every answer to an activation must have.
+pub(crate) fn read_completion(encoded: Bytes) -> Result<lang::WorkflowActivationCompletion, CompleteError> {
+    let completion = lang::WorkflowActivationCompletion::decode(outlast_proto::Frame::new(&encoded))
+        .map_err(|e| CompleteError::Malformed(e.to_string()))?;
+    if completion.run_id.is_empty() || completion.status.is_none() {
+        return Err(CompleteError::Malformed("it needs a run id, and a success or a failure".into()));
+    }
+    Ok(completion)
 }
 
 fn taken(sent: bool) -> Result<(), CompleteError> {

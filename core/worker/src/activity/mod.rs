@@ -28,6 +28,7 @@ use crate::config::WorkerConfig;
 use crate::handout::Handout;
 use crate::permits::{Permit, Permits};
 use crate::remote::Remote;
+use crate::slots::SlotUse;
 use table::Started;
 
 /// Something for the loop to take in.
@@ -212,10 +213,11 @@ impl Loop {
     fn act_local(&mut self, output: local::Output) {
         match output {
             local::Output::Give(token, run, task) => {
-                if let Some(permit) = self.spare.take() {
+                let start = local_start(&self.namespace, &run, task, self.around.clock.now());
+                if let Some(mut permit) = self.spare.take() {
+                    permit.mark_used(SlotUse::LocalActivity { activity_type: start.activity_type.clone() });
                     self.permits.insert(token.clone(), permit);
                 }
-                let start = local_start(&self.namespace, &run, task, self.around.clock.now());
                 let variant = Some(Variant::Start(start));
                 self.around.tasks.push(token.clone(), ActivityTask { task_token: token, variant });
             }
@@ -231,12 +233,13 @@ impl Loop {
         self.around.tasks.push_cancel(token.clone(), ActivityTask { task_token: token, variant });
     }
 
-    fn start(&mut self, now: Time, task: PollActivityTaskQueueResponse, permit: Permit, _eager: bool) {
+    fn start(&mut self, now: Time, task: PollActivityTaskQueueResponse, mut permit: Permit, _eager: bool) {
         let token = task.task_token.clone();
         let start = remote_start(task);
         let span = |d: Option<prost_types::Duration>| {
             d.and_then(|d| Duration::try_from(d).ok()).filter(|d| !d.is_zero())
         };
+        permit.mark_used(SlotUse::Activity { activity_type: start.activity_type.clone() });
         self.permits.insert(token.clone(), permit);
         let started = Started {
             token: token.clone(),

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::handout::Handout;
 use crate::permits::Permit;
 use crate::remote::Remote;
+use crate::slots::SlotUse;
 
 /// The header that says how long the caller waits.
 const TIMEOUT_HEADER: &str = "request-timeout";
@@ -121,9 +122,8 @@ impl Loop {
         }
     }
 
-    fn start(&mut self, now: Time, mut task: PollNexusTaskQueueResponse, permit: Permit) {
+    fn start(&mut self, now: Time, mut task: PollNexusTaskQueueResponse, mut permit: Permit) {
         let token = task.task_token.clone();
-        self.permits.insert(token.clone(), permit);
         let mut request = task.request.take().unwrap_or_default();
         request.header = std::mem::take(&mut request.header)
             .into_iter()
@@ -136,6 +136,8 @@ impl Loop {
             Some(request::Variant::CancelOperation(_)) => table::Kind::Cancel,
             None => table::Kind::Unknown,
         };
+        permit.mark_used(slot_use(request.variant.as_ref()));
+        self.permits.insert(token.clone(), permit);
         let started = table::Started {
             token: token.clone(),
             kind,
@@ -149,6 +151,15 @@ impl Loop {
         self.tasks.push(token, NexusTask { request_deadline, endpoint, variant: Some(Variant::Task(task)) });
         self.table.handle(now, table::Input::Started(started));
     }
+}
+
+fn slot_use(request: Option<&request::Variant>) -> SlotUse {
+    let (service, operation) = match request {
+        Some(request::Variant::StartOperation(start)) => (start.service.clone(), start.operation.clone()),
+        Some(request::Variant::CancelOperation(cancel)) => (cancel.service.clone(), cancel.operation.clone()),
+        None => Default::default(),
+    };
+    SlotUse::Nexus { service, operation }
 }
 
 /// A duration in the words of Nexus: a number and one of `ms`, `s`, `m`, `h`; several of them add up.

@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use outlast_client::{CallOptions, Client, Error};
+use outlast_machine::shard::Shard;
+use outlast_machine::{Config, Nondeterminism};
+use outlast_proto::lens::lang;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::{Activities, NamespaceFacts, Nexus, Shared, Tasks, Worker, Workflows};
 use crate::clock::Clock;
 use crate::conduct::{Players, conduct};
-use crate::config::WorkerConfig;
+use crate::config::{Versioning, WorkerConfig};
 use crate::handout::Handout;
-use crate::machine::Shard;
 use crate::permits::Permits;
 use crate::poll::{Polling, Queue, deliver};
 use crate::pollers::{self, Polled, PollerBehavior};
@@ -26,6 +28,8 @@ use crate::{activity, nexus};
 /// Starts the loops and the pollers; the pollers wait for the language.
 pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> Worker {
     let clock = Clock::start();
+    // A server that was not asked yet is taken for one of today.
+    let sdk_metadata = client.capabilities().is_none_or(|can| can.sdk_metadata);
     let remote = Arc::new(Remote::new(client, config.clone()));
     let metrics = Arc::new(WorkerMetrics::new(metrics, &config.namespace, &config.task_queue));
     let permits = |kind| Permits::new(kind, &config, remote.identity(), &metrics);
@@ -81,8 +85,9 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
             activities: activities.as_ref().map(|half| half.inbox.clone()),
             eager,
         });
+        let machine = machine_config(&config, sdk_metadata, ends.len());
         for end in ends {
-            it.run(workflow::run(around.clone(), shard(&config), end));
+            it.run(workflow::run(around.clone(), Shard::new(machine.clone()), end));
         }
         let half = Workflows { shards, activations, polling: watch::Sender::new(Polling::Waiting) };
         it.poll_workflows(&config, &permits(SlotKind::Workflow), &half);
@@ -235,6 +240,39 @@ fn shard_count(config: &WorkerConfig) -> usize {
     config.shards.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-fn shard(_config: &WorkerConfig) -> Shard {
-    Shard::default()
+/// What each of these many shards must know. Together they keep to the worker's limits.
+pub(crate) fn machine_config(config: &WorkerConfig, sdk_metadata: bool, shards: usize) -> Config {
+    let share = |all: usize| all.div_ceil(shards.max(1));
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    let (deployment, default_versioning_behavior) = match &config.versioning {
+        Versioning::Deployment { deployment_name, build_id, default_behavior, .. } => {
+            let version = lang::WorkerDeploymentVersion {
+                deployment_name: bytes(deployment_name),
+                build_id: bytes(build_id),
+            };
+            (Some(version), *default_behavior)
+        }
+        Versioning::None { build_id } | Versioning::LegacyBuildId { build_id } => {
+            let version = lang::WorkerDeploymentVersion { build_id: bytes(build_id), ..Default::default() };
+            (Some(version).filter(|version| !version.build_id.is_empty()), 0)
+        }
+    };
+    let types = &config.nondeterminism_fails_workflow_types;
+    let nondeterminism = match config.nondeterminism_fails_workflow {
+        true => Nondeterminism::FailWorkflow,
+        false if types.is_empty() => Nondeterminism::FailTask,
+        false => Nondeterminism::FailWorkflowTypes(types.iter().map(|name| bytes(name)).collect()),
+    };
+    Config {
+        cache_runs: share(config.max_cached_workflows),
+        cache_bytes: config.max_cached_bytes.map_or(usize::MAX, share),
+        namespace: bytes(&config.namespace),
+        task_queue: bytes(&config.task_queue),
+        deployment,
+        sdk_name: config.sdk.name.clone(),
+        sdk_version: config.sdk.version.clone(),
+        sdk_metadata,
+        nondeterminism,
+        default_versioning_behavior,
+    }
 }

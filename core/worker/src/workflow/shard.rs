@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use outlast_client::{Code, Error, Kind};
 use outlast_machine::io::{
-    FetchFailed, Input, Note, Output, Page, Reply, RunId, Source, Task, TaskCompletion, Ticket,
+    Eviction, FetchFailed, Input, Note, Output, Page, Reply, RunId, Source, Task, TaskCompletion, Ticket,
 };
+use outlast_machine::shard::Shard;
 use outlast_proto::lens::api;
 use outlast_proto::lens::api::command::Attributes;
+use outlast_proto::lens::lang::remove_from_cache::EvictionReason;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::{Arrival, Eager, Surroundings};
 use crate::activity;
-use crate::machine::Shard;
 use crate::permits::Permit;
 use crate::remote::Accepted;
+use crate::slots::SlotUse;
 
 /// What a call of the loop came to.
 enum Done {
@@ -71,11 +73,13 @@ pub(crate) async fn run(
 impl Loop {
     fn arrived(&mut self, arrival: Arrival) -> Option<Input> {
         match arrival {
-            Arrival::Task(poll, permit) => Some(Input::Task(Box::new(self.task(*poll, Some(permit))))),
+            Arrival::Task(poll, permit) => Some(Input::Task(Box::new(self.task(*poll, permit)))),
             Arrival::Input(input) => Some(input),
             Arrival::Drain { evict, idle } => {
                 if evict {
-                    self.shard.drain(self.around.clock.now());
+                    let message = "the worker shuts down".to_owned();
+                    let eviction = Eviction { reason: EvictionReason::Unspecified, message };
+                    self.shard.evict_all(self.around.clock.now(), &eviction);
                 }
                 self.draining = Some(Draining { evict, idle });
                 None
@@ -83,12 +87,13 @@ impl Loop {
         }
     }
 
-    fn task(&mut self, poll: api::PollWorkflowTaskQueueResponse, permit: Option<Permit>) -> Task {
+    fn task(&mut self, poll: api::PollWorkflowTaskQueueResponse, mut permit: Permit) -> Task {
+        let workflow_type = poll.workflow_type.as_ref().map(|kind| String::from_utf8_lossy(&kind.name).into_owned());
+        let is_sticky = permit.wanted().is_sticky;
+        permit.mark_used(SlotUse::Workflow { workflow_type: workflow_type.unwrap_or_default(), is_sticky });
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        if let Some(permit) = permit {
-            self.permits.insert(ticket, permit);
-        }
+        self.permits.insert(ticket, permit);
         Task { ticket, poll, source: Source::Server }
     }
 
@@ -126,7 +131,7 @@ impl Loop {
                 self.calls.spawn(async move { Done::Told(run, remote.answer(answer).await) });
             }
             Output::Done(ticket) => drop(self.permits.remove(&ticket)),
-            Output::Forgotten(run, reason) => tracing::debug!(%run, ?reason, "a run left the cache"),
+            Output::Forgotten(run, eviction) => self.forgotten(&run, eviction),
             Output::Note(run, note) => self.note(&run, note),
         }
     }
@@ -166,14 +171,18 @@ impl Loop {
         }
     }
 
-    /// The next task takes over the slot of the one before; activities that came along start in theirs.
-    fn accepted(&mut self, ticket: Ticket, accepted: Accepted, eager: Vec<Permit>) -> Reply {
+    /// The next task goes on in the slot of the one before; activities that came along start in theirs.
+    fn accepted(&self, ticket: Ticket, accepted: Accepted, eager: Vec<Permit>) -> Reply {
         for (task, permit) in accepted.activities.into_iter().zip(eager) {
             self.activities(activity::Arrival::Task { task: Box::new(task), permit, eager: true });
         }
-        let permit = accepted.task.is_some().then(|| self.permits.remove(&ticket)).flatten();
-        let task = accepted.task.map(|poll| Box::new(self.task(*poll, permit)));
+        let task = accepted.task.map(|poll| Box::new(Task { ticket, poll: *poll, source: Source::Server }));
         Reply::Accepted { task, reset_history_event_id: accepted.reset_history_event_id }
+    }
+
+    fn forgotten(&self, run: &RunId, eviction: Eviction) {
+        let Eviction { reason, message } = eviction;
+        tracing::debug!(%run, ?reason, message, "a run left the cache");
     }
 
     fn note(&self, run: &RunId, note: Note) {
