@@ -10,7 +10,6 @@ use crate::poll::Polling;
 use crate::shutdown::{Ending, Input, Output, Phase, Shutdown};
 use crate::worker::Shared;
 
-
 /// What only the conductor holds.
 pub(crate) struct Players {
     pub(crate) clock: Clock,

@@ -256,10 +256,16 @@ impl WorkerConfig {
         }
         let rate = |rate: Option<f64>| rate.is_none_or(|rate| rate.is_finite() && rate > 0.0);
         if !rate(self.max_worker_activities_per_second) {
-            return wrong("max_worker_activities_per_second", "must be more than 0; leave it out for no limit");
+            return wrong(
+                "max_worker_activities_per_second",
+                "must be more than 0; leave it out for no limit",
+            );
         }
         if !rate(self.max_task_queue_activities_per_second) {
-            return wrong("max_task_queue_activities_per_second", "must be more than 0; leave it out for no limit");
+            return wrong(
+                "max_task_queue_activities_per_second",
+                "must be more than 0; leave it out for no limit",
+            );
         }
         if self.fetching_concurrency == 0 {
             return wrong("fetching_concurrency", "must be at least 1, or no long history can be read");

@@ -14,7 +14,12 @@ pub(crate) struct Permits {
 }
 
 impl Permits {
-    pub(crate) fn new(kind: SlotKind, config: &WorkerConfig, identity: &str, metrics: &WorkerMetrics) -> Self {
+    pub(crate) fn new(
+        kind: SlotKind,
+        config: &WorkerConfig,
+        identity: &str,
+        metrics: &WorkerMetrics,
+    ) -> Self {
         let cap = match kind {
             SlotKind::Workflow => SlotsOptions::for_cache(config.max_cached_workflows),
             SlotKind::Activity | SlotKind::LocalActivity | SlotKind::Nexus => None,

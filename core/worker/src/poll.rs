@@ -7,7 +7,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::permits::{Permit, Permits};
-use crate::pollers::{Lane, PollHints, Polled, PollerBehavior, Pollers, PollersOptions, Scaling, Stop, Verdict};
+use crate::pollers::{
+    Lane, PollHints, Polled, PollerBehavior, Pollers, PollersOptions, Scaling, Stop, Verdict,
+};
 use crate::slots::Boxed;
 use crate::telemetry::Gauge;
 use crate::throttle::TokenBucket;

@@ -101,8 +101,11 @@ impl Remote {
             deployment_options: self.deployment(),
             ..Default::default()
         };
-        let options =
-            CallOptions { namespace: Some(self.namespace()), retry: outlast_client::RetryKind::LongPoll, ..options };
+        let options = CallOptions {
+            namespace: Some(self.namespace()),
+            retry: outlast_client::RetryKind::LongPoll,
+            ..options
+        };
         let request = request.encode_to_vec().into();
         let answer = self.client().call_bytes(SERVICE, "PollWorkflowTaskQueue", request, options).await?;
         Ok(read_poll(answer))
@@ -175,7 +178,9 @@ impl Remote {
         for task in answer.activity_tasks {
             match api::PollActivityTaskQueueResponse::decode(task) {
                 Ok(task) => activities.push(task),
-                Err(problem) => tracing::error!(%problem, "an eager activity task cannot be read; it will time out"),
+                Err(problem) => {
+                    tracing::error!(%problem, "an eager activity task cannot be read; it will time out")
+                }
             }
         }
         let task = match answer.workflow_task.and_then(|task| read_poll(task).task) {
@@ -257,7 +262,9 @@ impl Remote {
             ticket: outlast_machine::io::Ticket(0),
             token,
             cause: WorkflowTaskFailedCause::WorkflowWorkerUnhandledFailure.into(),
-            failure: application(&format!("the workflow task cannot be read: {problem}")).encode_to_vec().into(),
+            failure: application(&format!("the workflow task cannot be read: {problem}"))
+                .encode_to_vec()
+                .into(),
             workflow_type: Bytes::new(),
         };
         if let Err(error) = self.fail(failed).await {
@@ -287,8 +294,11 @@ impl Remote {
     }
 
     fn query_answer(&self, task_token: Bytes, result: QueryResult) -> api::RespondQueryTaskCompletedRequest {
-        let base =
-            api::RespondQueryTaskCompletedRequest { task_token, namespace: self.namespace(), ..Default::default() };
+        let base = api::RespondQueryTaskCompletedRequest {
+            task_token,
+            namespace: self.namespace(),
+            ..Default::default()
+        };
         let failed = |failure: Failure, cause| api::RespondQueryTaskCompletedRequest {
             completed_type: QueryResultType::Failed.into(),
             error_message: failure.message.clone(),
@@ -312,7 +322,11 @@ impl Remote {
         }
     }
 
-    pub(crate) async fn report_activity(&self, task_token: Bytes, report: ActivityReport) -> Result<(), Error> {
+    pub(crate) async fn report_activity(
+        &self,
+        task_token: Bytes,
+        report: ActivityReport,
+    ) -> Result<(), Error> {
         let (client, options) = (self.client(), CallOptions::default());
         let (identity, namespace) = (self.identity.clone(), self.namespace());
         let deployment_options = self.deployment();
@@ -394,14 +408,16 @@ impl Remote {
                 };
                 return client.respond_nexus_task_completed(&request, options).await.map(|_| ());
             }
-            NexusReport::Error { error, poller_group: poller_group_id } => api::RespondNexusTaskFailedRequest {
-                namespace,
-                identity,
-                task_token,
-                error: Some(error),
-                poller_group_id,
-                ..Default::default()
-            },
+            NexusReport::Error { error, poller_group: poller_group_id } => {
+                api::RespondNexusTaskFailedRequest {
+                    namespace,
+                    identity,
+                    task_token,
+                    error: Some(error),
+                    poller_group_id,
+                    ..Default::default()
+                }
+            }
             NexusReport::Failure { failure, poller_group: poller_group_id } => {
                 api::RespondNexusTaskFailedRequest {
                     namespace,
@@ -504,7 +520,8 @@ struct TokenOnly {
 fn read_poll(answer: Bytes) -> Polled<WorkflowPoll> {
     match lens::PollWorkflowTaskQueueResponse::decode(answer.clone()) {
         Ok(task) => {
-            let suggestion = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
+            let suggestion =
+                task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
             let backlog = u64::try_from(task.backlog_count_hint).ok();
             let task = (!task.task_token.is_empty()).then(|| WorkflowPoll::Task(Box::new(task)));
             Polled { task, suggestion, backlog }

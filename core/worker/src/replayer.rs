@@ -130,7 +130,8 @@ struct Item {
 impl Replayer {
     /// A replayer with its lanes. Must be called within a tokio runtime.
     pub fn new(config: ReplayConfig) -> Self {
-        let lanes = config.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let lanes =
+            config.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let machine = Config {
             cache_runs: 1,
             namespace: Bytes::from(config.namespace),
@@ -194,7 +195,8 @@ impl Replayer {
     /// The next activation, with every field. It must be answered.
     pub async fn poll_workflow_activation(&self) -> Result<WorkflowActivation, PollError> {
         let encoded = self.poll_workflow_activation_bytes().await?;
-        WorkflowActivation::decode(encoded).map_err(|e| PollError::Fatal(format!("an activation is damaged: {e}")))
+        WorkflowActivation::decode(encoded)
+            .map_err(|e| PollError::Fatal(format!("an activation is damaged: {e}")))
     }
 
     /// Takes the answer to an activation: an encoded `coresdk.workflow_completion.WorkflowActivationCompletion`.

@@ -38,7 +38,9 @@ pub enum Ending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     /// Somebody wants the worker to end.
-    Asked { server_ends_polls: bool },
+    Asked {
+        server_ends_polls: bool,
+    },
     /// The server took the announcement.
     Announced,
     /// The server did not take the announcement, so it will not end polls either, whatever it promised.
@@ -88,7 +90,9 @@ impl Shutdown {
     pub(crate) fn deadline(&self) -> Option<Time> {
         match self.phase {
             Phase::Running | Phase::Down(_) => None,
-            Phase::ServerEndsPolls { until, hard } | Phase::AbortingPolls { until, hard } => Some(until.min(hard)),
+            Phase::ServerEndsPolls { until, hard } | Phase::AbortingPolls { until, hard } => {
+                Some(until.min(hard))
+            }
             Phase::Draining { hard } => Some(hard),
         }
     }
@@ -106,7 +110,9 @@ impl Shutdown {
             }
             (P::Running, I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick) => P::Running,
 
-            (P::ServerEndsPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::PollsEnded) => self.drain(hard),
+            (P::ServerEndsPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::PollsEnded) => {
+                self.drain(hard)
+            }
             (P::ServerEndsPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::Tick) if now >= hard => {
                 self.down(Ending::Deadline)
             }
@@ -208,7 +214,9 @@ mod tests {
 
     #[test]
     fn the_deadline_ends_every_phase() {
-        for before in [vec![(0, ASKED)], vec![(0, ASKED_WITH_PROMISE)], vec![(0, ASKED), (0, Input::PollsEnded)]] {
+        for before in
+            [vec![(0, ASKED)], vec![(0, ASKED_WITH_PROMISE)], vec![(0, ASKED), (0, Input::PollsEnded)]]
+        {
             let mut inputs = before;
             inputs.push((60, Input::Tick));
             let (out, phase) = play(&inputs);

@@ -20,8 +20,8 @@ use crate::config::WorkerConfig;
 use crate::handout::Handout;
 use crate::poll::Polling;
 use crate::remote::Remote;
-use crate::telemetry::Metrics;
 use crate::shutdown::{Ending, Input as ShutdownInput};
+use crate::telemetry::Metrics;
 use crate::workflow::Shards;
 use crate::{CompleteError, ConfigError, PollError, activity, nexus};
 
@@ -116,7 +116,11 @@ impl Worker {
     }
 
     /// The same, measured.
-    pub fn with_metrics(client: Client, config: WorkerConfig, metrics: &Metrics) -> Result<Self, ConfigError> {
+    pub fn with_metrics(
+        client: Client,
+        config: WorkerConfig,
+        metrics: &Metrics,
+    ) -> Result<Self, ConfigError> {
         config.check()?;
         let no_runtime = |_| ConfigError::new("runtime", "a worker must be made within a tokio runtime");
         tokio::runtime::Handle::try_current().map_err(no_runtime)?;
@@ -153,7 +157,8 @@ impl Worker {
     /// The next activation, with every field. It must be answered.
     pub async fn poll_workflow_activation(&self) -> Result<WorkflowActivation, PollError> {
         let encoded = self.poll_workflow_activation_bytes().await?;
-        WorkflowActivation::decode(encoded).map_err(|e| PollError::Fatal(format!("an activation is damaged: {e}")))
+        WorkflowActivation::decode(encoded)
+            .map_err(|e| PollError::Fatal(format!("an activation is damaged: {e}")))
     }
 
     /// Takes the answer to an activation: an encoded `coresdk.workflow_completion.WorkflowActivationCompletion`.

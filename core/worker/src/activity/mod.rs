@@ -155,7 +155,9 @@ impl Loop {
                     Err(error) if error.code == Code::NotFound => {
                         tracing::debug!(%error, "an activity was over before its result came");
                     }
-                    Err(error) => tracing::warn!(%error, "the result of an activity did not reach the server"),
+                    Err(error) => {
+                        tracing::warn!(%error, "the result of an activity did not reach the server")
+                    }
                 }
                 self.table.handle(now, table::Input::Reported(token));
             }
@@ -285,7 +287,10 @@ fn local_start(namespace: &str, run: &RunId, task: LocalTask, now: Time) -> Star
     Start {
         workflow_namespace: namespace.to_owned(),
         workflow_type: text(&task.workflow_type),
-        workflow_execution: Some(WorkflowExecution { workflow_id: task.workflow_id, run_id: run.to_string() }),
+        workflow_execution: Some(WorkflowExecution {
+            workflow_id: task.workflow_id,
+            run_id: run.to_string(),
+        }),
         activity_id: text(&command.activity_id),
         activity_type: text(&command.activity_type),
         header_fields: headers(command.headers),
@@ -318,5 +323,7 @@ fn headers(entries: Vec<Bytes>) -> BTreeMap<String, Payload> {
 
 /// What the language itself wrote and sent to us; it can be read unless the language is broken.
 fn readable<M: Message + Default>(encoded: Bytes) -> Option<M> {
-    M::decode(encoded).inspect_err(|error| tracing::error!(%error, "the language sent a damaged message")).ok()
+    M::decode(encoded)
+        .inspect_err(|error| tracing::error!(%error, "the language sent a damaged message"))
+        .ok()
 }

@@ -236,7 +236,11 @@ impl Table {
                 details: entry.last_details.take(),
             },
             Status::Cancelled(c) if entry.cancelled == Some(ActivityCancelReason::WorkerShutdown) => {
-                Report::Failed { failure: Some(stopped(c.failure)), cause: 0, details: entry.last_details.take() }
+                Report::Failed {
+                    failure: Some(stopped(c.failure)),
+                    cause: 0,
+                    details: entry.last_details.take(),
+                }
             }
             Status::Cancelled(cancellation) => {
                 let report = Report::Cancelled(cancellation.failure.and_then(details));

@@ -74,7 +74,9 @@ impl Loop {
     fn take(&mut self, now: Time, arrival: Arrival) {
         match arrival {
             Arrival::Task(task, permit) => self.start(now, *task, permit),
-            Arrival::Completed(token, status) => self.table.handle(now, table::Input::Completed(token, status)),
+            Arrival::Completed(token, status) => {
+                self.table.handle(now, table::Input::Completed(token, status))
+            }
             Arrival::ShutDown(grace) => self.table.handle(now, table::Input::ShutDown(grace)),
             Arrival::WhenIdle(tell) => self.idle = Some(tell),
         }
@@ -88,7 +90,9 @@ impl Loop {
                     Err(error) if error.code == Code::NotFound => {
                         tracing::debug!(%error, "a Nexus task was over before its answer came");
                     }
-                    Err(error) => tracing::warn!(%error, "the answer of a Nexus task did not reach the server"),
+                    Err(error) => {
+                        tracing::warn!(%error, "the answer of a Nexus task did not reach the server")
+                    }
                 }
                 self.table.handle(now, table::Input::Reported(token));
             }

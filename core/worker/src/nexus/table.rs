@@ -7,8 +7,8 @@ use bytes::Bytes;
 use outlast_machine::time::Time;
 use outlast_proto::coresdk::nexus::nexus_task_completion::Status;
 use outlast_proto::coresdk::nexus::{CancelNexusTask, NexusTaskCancelReason};
-use outlast_proto::temporal::api::nexus::v1::{HandlerError, Response, response};
 use outlast_proto::temporal::api::failure::v1::{Failure, failure::FailureInfo};
+use outlast_proto::temporal::api::nexus::v1::{HandlerError, Response, response};
 
 /// What a request asks for: its answer must be of the same kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -73,7 +73,8 @@ fn shutdown_cancels_when_the_grace_is_over() {
     table.handle(at(1), Input::ShutDown(Some(Duration::from_secs(2))));
     assert_eq!(table.deadline(), Some(at(3)));
     table.handle(at(3), Input::Tick);
-    let cancel = CancelNexusTask { task_token: token(), reason: NexusTaskCancelReason::WorkerShutdown.into() };
+    let cancel =
+        CancelNexusTask { task_token: token(), reason: NexusTaskCancelReason::WorkerShutdown.into() };
     assert_eq!(out(&mut table), [Output::Cancel(cancel)]);
 }
 

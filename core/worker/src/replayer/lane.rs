@@ -126,7 +126,9 @@ async fn next_page(rest: &mut Option<Pages>, _fetch: Fetch) -> Result<Page, Fetc
 fn outcome(eviction: Eviction) -> Result<(), ReplayError> {
     let Eviction { reason, message } = eviction;
     match reason {
-        Reason::LangRequested | Reason::WorkflowExecutionEnding | Reason::Unspecified | Reason::CacheFull => Ok(()),
+        Reason::LangRequested | Reason::WorkflowExecutionEnding | Reason::Unspecified | Reason::CacheFull => {
+            Ok(())
+        }
         Reason::Nondeterminism => Err(ReplayError::Nondeterminism(message)),
         Reason::LangFail => Err(ReplayError::Language(message)),
         Reason::CacheMiss

@@ -232,7 +232,9 @@ fn behaviors(config: &WorkerConfig) -> (PollerBehavior, PollerBehavior) {
             let (normal, sticky) = pollers::split(max, f64::from(config.nonsticky_to_sticky_poll_ratio));
             (PollerBehavior::SimpleMaximum(normal), PollerBehavior::SimpleMaximum(sticky))
         }
-        behavior @ (PollerBehavior::SimpleMaximum(_) | PollerBehavior::Autoscaling { .. }) => (behavior, behavior),
+        behavior @ (PollerBehavior::SimpleMaximum(_) | PollerBehavior::Autoscaling { .. }) => {
+            (behavior, behavior)
+        }
     }
 }
 

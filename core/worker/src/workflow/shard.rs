@@ -88,7 +88,8 @@ impl Loop {
     }
 
     fn task(&mut self, poll: api::PollWorkflowTaskQueueResponse, mut permit: Permit) -> Task {
-        let workflow_type = poll.workflow_type.as_ref().map(|kind| String::from_utf8_lossy(&kind.name).into_owned());
+        let workflow_type =
+            poll.workflow_type.as_ref().map(|kind| String::from_utf8_lossy(&kind.name).into_owned());
         let is_sticky = permit.wanted().is_sticky;
         permit.mark_used(SlotUse::Workflow { workflow_type: workflow_type.unwrap_or_default(), is_sticky });
         self.tickets += 1;
@@ -187,7 +188,11 @@ impl Loop {
 
     fn note(&self, run: &RunId, note: Note) {
         match note {
-            Note::StickyHit | Note::StickyMiss | Note::ForcedEviction | Note::Replayed(_) | Note::Closed(_) => {
+            Note::StickyHit
+            | Note::StickyMiss
+            | Note::ForcedEviction
+            | Note::Replayed(_)
+            | Note::Closed(_) => {
                 tracing::debug!(%run, ?note, "a workflow went on");
             }
             Note::FailureHeldBack { attempt, message } => {
@@ -204,7 +209,8 @@ impl Loop {
 fn reserve(eager: Option<&Eager>, commands: &mut [api::Command]) -> Vec<Permit> {
     let mut permits = Vec::new();
     for command in commands {
-        let Some(Attributes::ScheduleActivityTaskCommandAttributes(schedule)) = &mut command.attributes else {
+        let Some(Attributes::ScheduleActivityTaskCommandAttributes(schedule)) = &mut command.attributes
+        else {
             continue;
         };
         let wanted = std::mem::take(&mut schedule.request_eager_execution);

@@ -6,7 +6,9 @@ use outlast_client::Code;
 use outlast_proto::coresdk::activity_result::{
     ActivityExecutionResult, Cancellation, Failure, Success, activity_execution_result::Status,
 };
-use outlast_proto::coresdk::activity_task::{ActivityCancelReason, ActivityTask, Cancel, Start, activity_task::Variant};
+use outlast_proto::coresdk::activity_task::{
+    ActivityCancelReason, ActivityTask, Cancel, Start, activity_task::Variant,
+};
 use outlast_proto::coresdk::{ActivityHeartbeat, ActivityTaskCompletion};
 use outlast_proto::temporal::api::common::v1::{ActivityType, Payload};
 use outlast_proto::temporal::api::workflowservice::v1 as api;
@@ -64,7 +66,10 @@ async fn a_task_reaches_the_language_and_its_result_the_server() {
     assert_eq!((start.activity_type.as_str(), start.attempt, start.is_local), ("charge", 1, false));
     worker.complete_activity_task(done("a", success("ok"))).unwrap();
     let said: api::RespondActivityTaskCompletedRequest = server.heard(COMPLETED).await;
-    assert_eq!((said.task_token.as_ref(), said.identity.as_str(), said.namespace.as_str()), (&b"a"[..], "tester", "default"));
+    assert_eq!(
+        (said.task_token.as_ref(), said.identity.as_str(), said.namespace.as_str()),
+        (&b"a"[..], "tester", "default")
+    );
     assert_eq!(said.result.unwrap().payloads[0].data, "ok");
 }
 
@@ -135,7 +140,8 @@ async fn an_activity_that_runs_too_long_is_cancelled_five_seconds_after_its_time
     let server = Server::new();
     let worker = Worker::new(server.client(), activities()).unwrap();
     let limit = prost_types::Duration { seconds: 10, nanos: 0 };
-    server.give(POLL, &api::PollActivityTaskQueueResponse { start_to_close_timeout: Some(limit), ..task("a") });
+    server
+        .give(POLL, &api::PollActivityTaskQueueResponse { start_to_close_timeout: Some(limit), ..task("a") });
     worker.poll_activity_task().await.unwrap();
     let before = tokio::time::Instant::now();
     let cancel = cancel(worker.poll_activity_task().await.unwrap());

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use outlast_client::Code;
 use outlast_proto::coresdk::ActivityTaskCompletion;
-use outlast_proto::coresdk::activity_result::{ActivityExecutionResult, Success, activity_execution_result::Status};
+use outlast_proto::coresdk::activity_result::{
+    ActivityExecutionResult, Success, activity_execution_result::Status,
+};
 use outlast_proto::coresdk::activity_task::{ActivityCancelReason, activity_task::Variant};
 use outlast_proto::temporal::api::namespace::v1::{NamespaceInfo, namespace_info::Capabilities};
 use outlast_proto::temporal::api::workflowservice::v1 as api;
@@ -172,7 +174,8 @@ async fn an_activity_is_cancelled_when_the_grace_is_over() {
     let server = Server::new();
     let grace = Some(Duration::from_secs(7));
     let worker =
-        Worker::new(server.client(), WorkerConfig { graceful_shutdown_period: grace, ..activities() }).unwrap();
+        Worker::new(server.client(), WorkerConfig { graceful_shutdown_period: grace, ..activities() })
+            .unwrap();
     server.give(POLL, &task());
     worker.poll_activity_task().await.unwrap();
     let before = Instant::now();

@@ -9,7 +9,13 @@ use outlast_worker::{TaskTypes, WorkerConfig};
 
 /// A worker's settings with these kinds of tasks only.
 fn config(types: TaskTypes) -> WorkerConfig {
-    WorkerConfig { task_types: types, shards: Some(2), heartbeat_interval: None, ..WorkerConfig::new("default", "q") }
+    WorkerConfig {
+        task_types: types,
+        shards: Some(2),
+        heartbeat_interval: None,
+        ..WorkerConfig::new("default", "q")
+    }
 }
 
-const NONE: TaskTypes = TaskTypes { workflows: false, local_activities: false, activities: false, nexus: false };
+const NONE: TaskTypes =
+    TaskTypes { workflows: false, local_activities: false, activities: false, nexus: false };
