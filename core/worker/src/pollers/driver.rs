@@ -4,9 +4,9 @@
 //! tasks and what an error means are the caller's, given as closures.
 
 use super::balance::{LaneLoad, pick};
-use super::scaling::{PollOutcome, Scaling};
-use crate::slots::{Boxed, Closed, Permit, Slots, Wanted};
-use crate::telemetry::Gauge;
+use super::lane::{Judge, Lane, PollHints, Polled, Stop, Stopper, Verdict};
+use super::scaling::PollOutcome;
+use crate::slots::{Boxed, Closed, Permit, Slots};
 use crate::throttle::TokenBucket;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -15,50 +15,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
-
-/// What a poll that did not fail brought.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Polled<T> {
-    pub task: Option<T>,
-    /// The server's suggestion of more polls or fewer.
-    pub suggestion: Option<i32>,
-    /// How many tasks the server says wait in this queue.
-    pub backlog: Option<u64>,
-}
-
-/// What a poll may want to know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PollHints {
-    /// A shorter time than usual.
-    pub timeout: Option<Duration>,
-}
-
-/// What to do about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// No new poll on this lane before that time has passed.
-    Retry { after: Duration },
-    /// The same, and the server asked to be spared.
-    Spare { after: Duration },
-    /// The error goes to the consumer and no poll is started again.
-    GiveUp,
-}
-
-/// Makes one poll.
-pub type Poll<T, E> = Box<dyn FnMut(PollHints) -> Boxed<'static, Result<Polled<T>, E>> + Send>;
-
-/// Judges an error, given how many there were in a row.
-pub type Judge<E> = Box<dyn FnMut(&E, u32) -> Verdict + Send>;
-
-/// One queue to poll.
-pub struct Lane<T, E> {
-    /// What its permits are reserved for.
-    pub wanted: Wanted,
-    pub scaling: Scaling,
-    /// Shows how many polls are in flight.
-    pub gauge: Gauge,
-    pub poll: Poll<T, E>,
-}
 
 /// What [`Pollers`] is made of.
 pub struct PollersOptions<T, E> {
@@ -70,16 +26,33 @@ pub struct PollersOptions<T, E> {
     pub verdict: Judge<E>,
 }
 
-/// How to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stop {
-    /// No new polls; those in flight end by themselves, because the server completes them.
-    Drain,
-    /// Those in flight are dropped. What has arrived is still given out.
-    Abort,
-}
-
 /// Polls, given out as they arrive. Dropping it drops every poll and every task not yet taken.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// use outlast_worker::pollers::{Lane, Polled, PollerBehavior, Pollers, PollersOptions, Scaling, Stop, Verdict};
+/// use outlast_worker::slots::{FixedSlots, SlotKind, Slots, SlotsOptions, Wanted};
+/// use outlast_worker::telemetry::Gauge;
+/// use std::{sync::Arc, time::{Duration, Instant}};
+/// let lane: Lane<&str, String> = Lane {
+///     wanted: Wanted::new(SlotKind::Activity, "orders"),
+///     scaling: Scaling::new(PollerBehavior::SimpleMaximum(2), false, Instant::now()),
+///     gauge: Gauge::none(),
+///     poll: Box::new(|_| Box::pin(async { Ok(Polled { task: Some("charge"), suggestion: None, backlog: None }) })),
+/// };
+/// let mut pollers = Pollers::start(PollersOptions {
+///     slots: Slots::new(Arc::new(FixedSlots::new(10)), SlotsOptions::default()),
+///     lanes: vec![lane],
+///     rate: None,
+///     verdict: Box::new(|_, failures| Verdict::Retry { after: Duration::from_millis(200) * failures }),
+/// });
+/// let (permit, task) = pollers.next().await.unwrap().unwrap();
+/// assert_eq!(task, "charge");
+/// drop(permit);
+/// pollers.stop(Stop::Drain);
+/// while pollers.next().await.is_some() {}
+/// # });
+/// ```
 pub struct Pollers<T, E> {
     arrived: mpsc::Receiver<Arrived<T, E>>,
     asked: Arc<Notify>,
@@ -90,23 +63,6 @@ pub struct Pollers<T, E> {
 }
 
 type Arrived<T, E> = Result<(Permit, T), E>;
-
-/// Stops the pollers it came from.
-#[derive(Clone, Debug)]
-pub struct Stopper(watch::Sender<Option<Stop>>);
-
-impl Stopper {
-    /// Stops, or stops harder.
-    pub fn stop(&self, how: Stop) {
-        self.0.send_if_modified(|now| {
-            let harder = Some(how) > *now;
-            if harder {
-                *now = Some(how);
-            }
-            harder
-        });
-    }
-}
 
 impl<T: Send + 'static, E: Send + 'static> Pollers<T, E> {
     /// Needs a tokio runtime. The first poll starts when [`next`](Self::next) is first called.
@@ -130,7 +86,7 @@ impl<T: Send + 'static, E: Send + 'static> Pollers<T, E> {
         };
         let driver = tokio::spawn(driver.run(asked.clone()));
         let driver_abort = driver.abort_handle();
-        Pollers { arrived, asked, stopper: Stopper(stop), driver: Some(driver), driver_abort }
+        Pollers { arrived, asked, stopper: Stopper::new(stop), driver: Some(driver), driver_abort }
     }
 
     /// The next task with its permit, or the error that ended it all; none when stopped and drained.

@@ -5,8 +5,10 @@
 
 mod balance;
 mod driver;
+mod lane;
 mod scaling;
 
 pub use balance::{LaneLoad, pick, split};
-pub use driver::{Judge, Lane, Poll, PollHints, Polled, Pollers, PollersOptions, Stop, Stopper, Verdict};
+pub use driver::{Pollers, PollersOptions};
+pub use lane::{Judge, Lane, Poll, PollHints, Polled, Stop, Stopper, Verdict};
 pub use scaling::{PollOutcome, PollerBehavior, Scaling};

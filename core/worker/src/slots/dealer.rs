@@ -1,6 +1,7 @@
 //! Deals a supplier's slots as permits that give themselves back, and counts, caps and closes them.
 //!
-//! The counts live in one watch channel: whoever waits for "all returned" or "closed" cannot miss the change.
+//! The counts, and whether it is closed, change together under one watch channel: a permit is either counted before the
+//! close, and then waited for, or refused.
 
 use super::supplier::{SlotSupplier, SlotUse, Ticket, Wanted};
 use crate::telemetry::SlotGauges;
@@ -70,6 +71,8 @@ struct Shared {
     cap: Option<Arc<Semaphore>>,
     gauges: SlotGauges,
     counts: watch::Sender<SlotsCounts>,
+    /// Wakes those who wait for a slot; apart from the counts, which would wake them at every change.
+    closing: watch::Sender<bool>,
 }
 
 impl Slots {
@@ -80,6 +83,7 @@ impl Slots {
             cap,
             gauges: options.gauges,
             counts: watch::Sender::new(SlotsCounts::default()),
+            closing: watch::Sender::new(false),
         };
         shared.measure(SlotsCounts::default());
         Slots(Arc::new(shared))
@@ -87,10 +91,10 @@ impl Slots {
 
     /// Waits for a slot. Dropping the future gives up and leaves nothing behind.
     pub async fn reserve(&self, wanted: Wanted) -> Result<Permit, Closed> {
-        let mut counts = self.0.counts.subscribe();
+        let mut closing = self.0.closing.subscribe();
         tokio::select! {
             biased;
-            _ = counts.wait_for(|counts| counts.closed) => Err(Closed),
+            _ = closing.wait_for(|closing| *closing) => Err(Closed),
             permit = self.reserve_open(wanted) => permit,
         }
     }
@@ -137,6 +141,7 @@ impl Slots {
     /// Refuses every reservation from now on, also those that wait.
     pub fn close(&self) {
         self.0.change(|counts| counts.closed = true);
+        self.0.closing.send_replace(true);
     }
 
     /// Waits until every permit has come back. New ones may be given meanwhile unless closed first.
@@ -170,7 +175,14 @@ impl fmt::Debug for Slots {
 impl Shared {
     fn change(&self, how: impl FnOnce(&mut SlotsCounts)) {
         self.counts.send_modify(how);
-        self.measure(*self.counts.borrow());
+        // Others may change and show counts at the same time; whoever shows last must have shown the latest.
+        loop {
+            let shown = *self.counts.borrow();
+            self.measure(shown);
+            if *self.counts.borrow() == shown {
+                return;
+            }
+        }
     }
 
     fn measure(&self, counts: SlotsCounts) {
@@ -235,6 +247,7 @@ impl Drop for Permit {
             self.slots.supplier.release(ticket, &self.wanted, self.used.as_ref());
         }
         drop(self.cap.take());
+        // Counted out last: when all have returned, their supplier knows it too.
         let used = usize::from(self.used.is_some());
         self.slots.change(|counts| {
             counts.held -= 1;

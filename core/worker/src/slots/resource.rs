@@ -128,6 +128,8 @@ pub struct ResourceSlots {
     controller: Arc<ResourceController>,
     state: Mutex<Out>,
     released: Notify,
+    /// Those who wait for the same queue decide one after the other, in the order they came.
+    turns: [tokio::sync::Mutex<()>; 2],
 }
 
 /// What is out, and who waits. Indexed by `is_sticky`; only workflow slots ever are.
@@ -177,7 +179,13 @@ fn decide(
 
 impl ResourceSlots {
     pub fn new(options: ResourceOptions, controller: Arc<ResourceController>) -> Self {
-        ResourceSlots { options, controller, state: Mutex::default(), released: Notify::new() }
+        ResourceSlots {
+            options,
+            controller,
+            state: Mutex::default(),
+            released: Notify::new(),
+            turns: Default::default(),
+        }
     }
 
     fn out(&self) -> MutexGuard<'_, Out> {
@@ -197,6 +205,7 @@ impl ResourceSlots {
 
     async fn wait(&self, wanted: &Wanted) -> Ticket {
         let _waiting = Waiting::new(self, wanted.is_sticky);
+        let _turn = self.turns[usize::from(wanted.is_sticky)].lock().await;
         loop {
             // Enabled before asking: a release between the answer and the wait still wakes.
             let mut released = std::pin::pin!(self.released.notified());

@@ -1,6 +1,8 @@
 use super::super::host::{HostReader, Reading};
 use super::*;
+use crate::telemetry::{MetricsOptions, Prometheus};
 use std::collections::BTreeSet;
+use std::task::Poll;
 
 /// A machine whose memory use a test sets, in percent; its CPU is idle.
 #[derive(Clone, Default)]
@@ -112,4 +114,44 @@ async fn the_controllers_advance_once_a_sample_whoever_asks() {
     tokio::time::advance(SAMPLE_PERIOD).await;
     host.memory(74);
     assert!(controller.has_room(Instant::now()), "5 x 0.06, and 0.02 for shrinking");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stood_back_is_woken_when_the_other_gives_up() {
+    let sampler = HostSampler::new(Scripted::default());
+    let controller = ResourceController::new(ResourceTargets::new(0.8, 0.9), sampler, &Metrics::none());
+    let options = ResourceOptions { slots_max: 3, ..ResourceOptions::of(SlotKind::Workflow) };
+    let slots = Arc::new(ResourceSlots::new(options, controller));
+    for _ in 0..3 {
+        slots.reserve(&sticky(true)).await;
+    }
+    // One of each queue waits; the normal one is not looked at again before it gives up.
+    let normal = sticky(false);
+    let mut gives_up = slots.reserve(&normal);
+    assert!(std::future::poll_fn(|context| Poll::Ready(gives_up.as_mut().poll(context).is_pending())).await);
+    let stands_back = tokio::spawn({
+        let slots = slots.clone();
+        async move { slots.reserve(&sticky(true)).await }
+    });
+    tokio::task::yield_now().await;
+    slots.release(Ticket::plain(), &sticky(true), None);
+    tokio::task::yield_now().await;
+    assert!(!stands_back.is_finished(), "the free slot is for the queue that has none");
+    drop(gives_up);
+    tokio::task::yield_now().await;
+    assert!(stands_back.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_controllers_see_is_measured() {
+    let prometheus = Arc::new(Prometheus::default());
+    let metrics =
+        Metrics::new(prometheus.clone(), MetricsOptions { service_name: None, ..Default::default() });
+    let host = Scripted::default();
+    host.memory(30);
+    let targets = ResourceTargets::new(0.5, 0.9);
+    assert!(ResourceController::new(targets, HostSampler::new(host), &metrics).has_room(Instant::now()));
+    let text = prometheus.text();
+    assert!(text.contains("\ntemporal_resource_slots_mem_usage 30\n"), "{text}");
+    assert!(text.contains("\ntemporal_resource_slots_mem_pid_output 1\n"), "{text}");
 }

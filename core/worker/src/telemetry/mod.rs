@@ -11,6 +11,8 @@ pub mod logs;
 mod meter;
 mod metrics;
 pub mod names;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod prometheus;
 mod worker;
 

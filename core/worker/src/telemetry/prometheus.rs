@@ -104,24 +104,27 @@ impl Prometheus {
             Shape::Counter => Series::Counter(AtomicU64::new(0)),
             Shape::Gauge | Shape::GaugeFloat => Series::Gauge(AtomicU64::new(UNSET)),
             Shape::Histogram | Shape::HistogramFloat | Shape::HistogramDuration => {
-                let bounds = self.bounds(instrument);
-                let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
                 let seconds = self.options.durations_as_seconds;
+                let bounds: Arc<[f64]> = bounds(&self.options.bucket_overrides, seconds, instrument).into();
+                let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
                 Series::Histogram(Histogram { bounds, counts, sum: AtomicU64::new(0f64.to_bits()), seconds })
             }
         }
     }
+}
 
-    fn bounds(&self, instrument: &Instrument) -> Arc<[f64]> {
-        let overrides = &self.options.bucket_overrides;
-        if let Some(own) = overrides.get(&instrument.full_name()).or_else(|| overrides.get(&*instrument.name))
-        {
-            return own.as_slice().into();
-        }
-        let seconds = self.options.durations_as_seconds && instrument.shape == Shape::HistogramDuration;
-        let scale = if seconds { 1000.0 } else { 1.0 };
-        names::buckets(&instrument.name).iter().map(|bound| bound / scale).collect()
+/// The histogram bounds of an instrument, in the unit that is shown.
+pub(super) fn bounds(
+    overrides: &BTreeMap<String, Vec<f64>>,
+    durations_as_seconds: bool,
+    instrument: &Instrument,
+) -> Vec<f64> {
+    if let Some(own) = overrides.get(&instrument.full_name()).or_else(|| overrides.get(&*instrument.name)) {
+        return own.clone();
     }
+    let seconds = durations_as_seconds && instrument.shape == Shape::HistogramDuration;
+    let scale = if seconds { 1000.0 } else { 1.0 };
+    names::buckets(&instrument.name).iter().map(|bound| bound / scale).collect()
 }
 
 impl Meter for Prometheus {
@@ -135,6 +138,8 @@ impl Meter for Prometheus {
         });
         if metric.shape != instrument.shape {
             let (had, wanted) = (metric.shape, instrument.shape);
+            // Whoever takes the log record may bind metrics too.
+            drop(metrics);
             tracing::warn!(name = %instrument.full_name(), ?had, ?wanted, "metric declared twice; the second is not recorded");
             return Arc::new(Noop);
         }

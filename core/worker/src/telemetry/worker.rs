@@ -239,3 +239,37 @@ fn family<T>(
     let scope = scope.clone();
     Family::new(move |value| make(scope.with(label, value)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{MetricsOptions, Prometheus, PrometheusOptions};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[test]
+    fn series_carry_the_labels_that_dashboards_ask_for() {
+        let prometheus = Arc::new(Prometheus::new(PrometheusOptions::default()));
+        let options = MetricsOptions { service_name: None, ..Default::default() };
+        let worker = WorkerMetrics::new(&Metrics::new(prometheus.clone(), options), "n", "q");
+        worker.started.add(1);
+        worker.pollers(PollerType::StickyWorkflowTask, "q", Some("host-1")).set(4);
+        worker.slots(SlotKind::LocalActivity).used.set(2);
+        worker.activities.of("charge").received_eagerly.add(1);
+        worker.workflows.of("order").task_failed.of("NonDeterminismError").add(1);
+        worker.workflows.of("order").task_replay.observe(Duration::from_millis(15));
+        worker.nexus.failed.of("timeout").add(1);
+        let text = prometheus.text();
+        for series in [
+            "worker_start{namespace=\"n\",task_queue=\"q\"} 1",
+            "num_pollers{namespace=\"n\",poller_type=\"sticky_workflow_task\",task_queue=\"q\"} 4",
+            "worker_task_slots_used{namespace=\"n\",task_queue=\"q\",worker_type=\"LocalActivityWorker\"} 2",
+            "activity_task_received{activity_type=\"charge\",eager=\"true\",namespace=\"n\",task_queue=\"q\"} 1",
+            "workflow_task_execution_failed{failure_reason=\"NonDeterminismError\",namespace=\"n\",task_queue=\"q\",workflow_type=\"order\"} 1",
+            "workflow_task_replay_latency_bucket{namespace=\"n\",task_queue=\"q\",workflow_type=\"order\",le=\"20\"} 1",
+            "nexus_task_execution_failed{failure_reason=\"timeout\",namespace=\"n\",task_queue=\"q\"} 1",
+        ] {
+            assert!(text.contains(&format!("\ntemporal_{series}\n")), "{series}\n{text}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
-use super::super::{PollerBehavior, split};
+use super::super::{Poll, PollerBehavior, Scaling, split};
 use super::*;
-use crate::slots::{FixedSlots, SlotKind, SlotsOptions};
+use crate::slots::{FixedSlots, SlotKind, SlotsOptions, Wanted};
+use crate::telemetry::Gauge;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
@@ -156,6 +157,19 @@ async fn aborting_drops_polls_but_not_what_has_arrived() {
     assert_eq!(tasks, ["a", "b"]);
     assert!(pollers.next().await.is_none());
     assert_eq!(slots.counts().held, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_takes_too_long_can_be_aborted() {
+    let (slots, server) = (slots(10), Server::default());
+    let mut pollers = asked(&slots, &server, 2).await;
+    let stopper = pollers.stopper();
+    stopper.stop(Stop::Drain);
+    ask(&mut pollers).await;
+    assert_eq!(server.waiting().await, 2);
+    stopper.stop(Stop::Abort);
+    assert!(pollers.next().await.is_none());
+    assert_eq!((server.waiting().await, slots.counts().held), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

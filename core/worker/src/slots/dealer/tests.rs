@@ -6,6 +6,7 @@ use super::super::{
 use super::*;
 use crate::telemetry::Metrics;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 fn wanted() -> Wanted {
@@ -124,6 +125,50 @@ async fn closing_refuses_those_who_wait_and_waits_for_those_who_hold() {
     assert!(slots.try_reserve(wanted()).is_none());
 }
 
+/// Closes the dealer at the moment it gives a slot: what two threads could do at once.
+#[derive(Default)]
+struct Closing {
+    slots: std::sync::OnceLock<Slots>,
+    given: AtomicUsize,
+}
+
+impl SlotSupplier for Closing {
+    fn name(&self) -> &str {
+        "Closing"
+    }
+
+    fn reserve<'a>(&'a self, wanted: &'a Wanted) -> Boxed<'a, Ticket> {
+        Box::pin(async { self.try_reserve(wanted).expect("always") })
+    }
+
+    fn try_reserve(&self, _: &Wanted) -> Option<Ticket> {
+        self.given.fetch_add(1, Ordering::Relaxed);
+        self.slots.get().expect("set before use").close();
+        Some(Ticket::plain())
+    }
+
+    fn release(&self, _: Ticket, _: &Wanted, _: Option<&SlotUse>) {
+        self.given.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_slot_given_while_it_closes_goes_back() {
+    for waits in [true, false] {
+        let supplier = Arc::new(Closing::default());
+        let slots = Slots::new(supplier.clone(), SlotsOptions::default());
+        supplier.slots.set(slots.clone()).unwrap();
+        let refused = if waits {
+            slots.reserve(wanted()).await.is_err()
+        } else {
+            slots.try_reserve(wanted()).is_none()
+        };
+        assert!(refused);
+        assert_eq!((supplier.given.load(Ordering::Relaxed), slots.counts().held), (0, 0));
+        slots.all_returned().await;
+    }
+}
+
 /// A machine with room.
 struct Roomy;
 
@@ -201,5 +246,44 @@ async fn no_interleaving_leaks_or_loses_a_slot() {
         interleave(seed, Arc::new(FixedSlots::new(count)), count, None).await;
         interleave(seed, Arc::new(FixedSlots::new(count + 2)), count + 2, Some(count)).await;
         interleave(seed, resource(count + 1), count + 1, None).await;
+    }
+}
+
+/// The same on several threads, without time: only wake-ups can move it on, so a lost one stands still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_race_loses_a_slot() {
+    let suppliers = [Arc::new(FixedSlots::new(3)) as Arc<dyn SlotSupplier>, resource(3)];
+    for (row, supplier) in suppliers.into_iter().enumerate() {
+        let slots = Slots::new(supplier, SlotsOptions { permits_max: Some(4), ..SlotsOptions::default() });
+        let tasks: Vec<_> = (0..8u64).map(|seed| tokio::spawn(racing(slots.clone(), row, seed))).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        slots.close();
+        slots.all_returned().await;
+        assert_eq!((slots.counts().held, slots.counts().used), (0, 0));
+    }
+}
+
+static HELD: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+
+async fn racing(slots: Slots, row: usize, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..2000 {
+        let wanted = Wanted { is_sticky: random.bool(), ..workflow() };
+        let gives_up = random.u8(0..4) == 0;
+        let permit = tokio::select! {
+            biased;
+            permit = slots.reserve(wanted) => Some(permit.unwrap()),
+            () = tokio::task::yield_now(), if gives_up => None,
+        };
+        let Some(permit) = permit else { continue };
+        // Counted here: the dealer counts a permit until after its slot is free again.
+        assert!(HELD[row].fetch_add(1, Ordering::SeqCst) < 3);
+        if random.bool() {
+            tokio::task::yield_now().await;
+        }
+        HELD[row].fetch_sub(1, Ordering::SeqCst);
+        drop(permit);
     }
 }
