@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use outlast_proto::lens::api::failure::FailureInfo;
 use outlast_proto::lens::api::{
-    ActivityFailureInfo, ActivityType, ApplicationFailureInfo, CanceledFailureInfo, ChildWorkflowExecutionFailureInfo,
-    Failure, NexusOperationFailureInfo, TimeoutFailureInfo,
+    ActivityFailureInfo, ActivityType, ApplicationFailureInfo, CanceledFailureInfo,
+    ChildWorkflowExecutionFailureInfo, Failure, NexusOperationFailureInfo, TimeoutFailureInfo,
 };
 use prost::Message;
 
@@ -25,13 +25,15 @@ pub(crate) mod timeout_type {
 }
 
 fn encode(message: &str, cause: Option<Bytes>, info: FailureInfo) -> Bytes {
-    let failure = Failure { message: message.to_owned(), source: String::new(), cause, failure_info: Some(info) };
+    let failure =
+        Failure { message: message.to_owned(), source: String::new(), cause, failure_info: Some(info) };
     failure.encode_to_vec().into()
 }
 
 /// A failure of the application kind, of a type.
 pub(crate) fn application(message: &str, kind: &str) -> Bytes {
-    let info = ApplicationFailureInfo { r#type: kind.to_owned(), non_retryable: false, next_retry_delay: None };
+    let info =
+        ApplicationFailureInfo { r#type: kind.to_owned(), non_retryable: false, next_retry_delay: None };
     encode(message, None, FailureInfo::ApplicationFailureInfo(info))
 }
 

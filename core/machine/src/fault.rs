@@ -71,9 +71,21 @@ impl Fault {
         Self::Misuse { problem: problem.into() }
     }
 
-    pub(crate) fn mismatch(event: EventId, recorded: String, asked: Option<String>, differs: Vec<Difference>) -> Self {
+    pub(crate) fn mismatch(
+        event: EventId,
+        recorded: String,
+        asked: Option<String>,
+        differs: Vec<Difference>,
+    ) -> Self {
         let (recorded_next, asked_next) = (Vec::new(), Vec::new());
-        Self::Nondeterminism(Box::new(Mismatch { event, recorded, asked, differs, recorded_next, asked_next }))
+        Self::Nondeterminism(Box::new(Mismatch {
+            event,
+            recorded,
+            asked,
+            differs,
+            recorded_next,
+            asked_next,
+        }))
     }
 
     /// An event that names an operation which the code never asked for, or which is over.
@@ -89,7 +101,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nondeterminism(mismatch) => mismatch.fmt(f),
-            Self::Malformed { event, problem } => write!(f, "History is not usable at event {event}: {problem}"),
+            Self::Malformed { event, problem } => {
+                write!(f, "History is not usable at event {event}: {problem}")
+            }
             Self::Misuse { problem } => write!(f, "Workflow activation completion is not valid: {problem}"),
         }
     }

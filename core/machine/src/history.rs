@@ -4,6 +4,7 @@
 //! timed out leave their events in the next turn. This module knows the grammar, not what any event means to a workflow.
 
 use bytes::{Buf, Bytes};
+use outlast_proto::Frame;
 use outlast_proto::lens::history::history_event::Attributes;
 use outlast_proto::lens::history::{HistoryEvent, WorkflowTaskCompletedEventAttributes};
 use prost::Message;
@@ -25,6 +26,21 @@ pub(crate) struct Turn {
     pub commands: Vec<HistoryEvent>,
     /// Nothing follows in this history.
     pub last: bool,
+}
+
+impl Turn {
+    /// Whether the workflow was terminated or timed out in it.
+    pub fn ends_violently(&self) -> bool {
+        self.seen.last().is_some_and(|e| {
+            matches!(
+                e.attributes,
+                Some(
+                    Attributes::WorkflowExecutionTerminatedEventAttributes(_)
+                        | Attributes::WorkflowExecutionTimedOutEventAttributes(_)
+                )
+            )
+        })
+    }
 }
 
 /// What reading gave.
@@ -113,7 +129,8 @@ impl Feed {
     /// Bytes that are held.
     pub fn bytes(&self) -> usize {
         self.page.len()
-            + (self.turn.seen.capacity() + self.turn.commands.capacity()) * std::mem::size_of::<HistoryEvent>()
+            + (self.turn.seen.capacity() + self.turn.commands.capacity())
+                * std::mem::size_of::<HistoryEvent>()
     }
 
     /// Gives back buffers that are empty and large.
@@ -208,10 +225,12 @@ impl Feed {
             return Ok(Some(event));
         }
         loop {
-            let Some(frame) = frame(&mut self.page).map_err(|e| Fault::undecodable(self.last_read, &e))? else {
+            let Some(frame) = frame(&mut self.page).map_err(|e| Fault::undecodable(self.last_read, &e))?
+            else {
                 return Ok(None);
             };
-            let event = HistoryEvent::decode(frame).map_err(|e| Fault::undecodable(self.last_read, &e))?;
+            let event = HistoryEvent::decode(Frame::new(&frame))
+                .map_err(|e| Fault::undecodable(self.last_read, &e))?;
             let id = EventId(event.event_id);
             if id <= self.last_read {
                 continue; // servers send some events again, at the joins of pages and after a task was lost
@@ -226,11 +245,6 @@ impl Feed {
             return Ok(Some(event));
         }
     }
-
-    /// Starts reading at an event: for a history that is known to begin later.
-    pub fn begin_after(&mut self, event: EventId) {
-        self.last_read = event;
-    }
 }
 
 /// The number of the first event in an encoded history.
@@ -238,7 +252,7 @@ pub(crate) fn first_event_id(history: &Bytes) -> Result<Option<EventId>, Fault> 
     let start = EventId(0);
     let mut page = history.clone();
     let Some(frame) = frame(&mut page).map_err(|e| Fault::undecodable(start, &e))? else { return Ok(None) };
-    let event = HistoryEvent::decode(frame).map_err(|e| Fault::undecodable(start, &e))?;
+    let event = HistoryEvent::decode(Frame::new(&frame)).map_err(|e| Fault::undecodable(start, &e))?;
     Ok(Some(EventId(event.event_id)))
 }
 

@@ -35,7 +35,6 @@ pub(crate) struct Patch {
 /// A local activity's marker: its result.
 #[derive(Debug)]
 pub(crate) struct LocalMarker {
-    pub event: EventId,
     pub data: LocalData,
     /// The first payload of its result.
     pub result: Option<Bytes>,
@@ -92,7 +91,8 @@ impl From<Duration> for Seconds {
 
 impl From<Seconds> for Duration {
     fn from(s: Seconds) -> Self {
-        crate::time::duration(Some(prost_types::Duration { seconds: s.seconds, nanos: s.nanos })).unwrap_or_default()
+        crate::time::duration(Some(prost_types::Duration { seconds: s.seconds, nanos: s.nanos }))
+            .unwrap_or_default()
     }
 }
 
@@ -104,16 +104,11 @@ pub(crate) fn read(event: EventId, e: &MarkerRecordedEventAttributes) -> Result<
     if e.marker_name == LOCAL_ACTIVITY.as_bytes() {
         let data = json(event, e, "data")?;
         let result = crate::failure::first_payload(e.details.get("result").cloned());
-        return Ok(Marker::Local(Box::new(LocalMarker { event, data, result, failure: e.failure.clone() })));
+        return Ok(Marker::Local(Box::new(LocalMarker { data, result, failure: e.failure.clone() })));
     }
     let name = String::from_utf8_lossy(&e.marker_name).into_owned();
     let recorded = format!("MARKER_RECORDED of an unknown kind, {name:?}");
     Err(Fault::mismatch(event, recorded, None, Vec::new()))
-}
-
-/// Whether a marker is a patch marker, without reading it.
-pub(crate) fn is_patch(e: &MarkerRecordedEventAttributes) -> bool {
-    e.marker_name == PATCH.as_bytes()
 }
 
 fn json<T: for<'de> Deserialize<'de>>(
@@ -122,7 +117,8 @@ fn json<T: for<'de> Deserialize<'de>>(
     key: &str,
 ) -> Result<T, Fault> {
     let bad = |why: &str| Fault::malformed(event, &format!("the detail {key:?} of its marker {why}"));
-    let payload = crate::failure::first_payload(e.details.get(key).cloned()).ok_or_else(|| bad("is missing"))?;
+    let payload =
+        crate::failure::first_payload(e.details.get(key).cloned()).ok_or_else(|| bad("is missing"))?;
     let payload = Payload::decode(payload).map_err(|e| bad(&e.to_string()))?;
     serde_json::from_slice(&payload.data).map_err(|e| bad(&format!("is not what it should be: {e}")))
 }

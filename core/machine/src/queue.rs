@@ -14,18 +14,26 @@ pub(crate) enum Ask {
     StartTimer(lang::StartTimer),
     CancelTimer(u32),
     ScheduleActivity(Box<lang::ScheduleActivity>),
-    CancelActivity { scheduled: EventId },
+    CancelActivity {
+        scheduled: EventId,
+    },
     StartChild(Box<lang::StartChildWorkflowExecution>),
     CancelExternal(Box<api::RequestCancelExternalWorkflowExecutionCommandAttributes>),
     SignalExternal(Box<lang::SignalExternalWorkflowExecution>),
     ScheduleNexus(Box<lang::ScheduleNexusOperation>),
-    CancelNexus { scheduled: EventId },
+    CancelNexus {
+        scheduled: EventId,
+    },
     Patch(Box<lang::SetPatchMarker>),
     LocalMarker(Box<api::RecordMarkerCommandAttributes>),
     UpsertSearchAttributes(Option<Bytes>),
     ModifyProperties(Option<Bytes>),
-    AcceptUpdate { message: Box<str> },
-    CompleteUpdate { message: Box<str> },
+    AcceptUpdate {
+        message: Box<str>,
+    },
+    CompleteUpdate {
+        message: Box<str>,
+    },
     CompleteWorkflow(lang::CompleteWorkflowExecution),
     FailWorkflow(lang::FailWorkflowExecution),
     CancelWorkflow(lang::CancelWorkflowExecution),
@@ -61,7 +69,10 @@ pub(crate) enum Kind {
 impl Kind {
     /// Whether it closes the workflow.
     pub fn closes(self) -> bool {
-        matches!(self, Self::CompleteWorkflow | Self::FailWorkflow | Self::CancelWorkflow | Self::ContinueAsNew)
+        matches!(
+            self,
+            Self::CompleteWorkflow | Self::FailWorkflow | Self::CancelWorkflow | Self::ContinueAsNew
+        )
     }
 
     /// The event type that records it, by number.
@@ -201,11 +212,6 @@ impl Queue {
     /// Commands that are expected in history, from the front.
     pub fn expected(&self) -> impl Iterator<Item = &Queued> {
         self.commands.iter().filter(|q| !q.retracted)
-    }
-
-    /// Whether anything waits to be sent.
-    pub fn unsent(&self) -> bool {
-        self.commands.iter().skip(self.sent).any(|q| !q.retracted)
     }
 
     /// Memory it holds, without what the asks carry.

@@ -65,6 +65,7 @@ impl Ring {
     }
 
     /// How many are open.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.open + self.far.len()
     }

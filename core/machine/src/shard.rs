@@ -88,7 +88,9 @@ impl Shard {
             }
             Input::Local(id, report) => self.with(now, &id, |run, config| run.local(now, report, config)),
             Input::Reported(id, reply) => self.with(now, &id, |run, config| run.reported(now, reply, config)),
-            Input::Evict(id, eviction) => self.with(now, &id, |run, config| run.evict_now(now, eviction, config)),
+            Input::Evict(id, eviction) => {
+                self.with(now, &id, |run, config| run.evict_now(now, eviction, config))
+            }
             Input::Tick => self.tick(now),
         }
         self.make_room(now);
@@ -146,8 +148,14 @@ impl Shard {
 
     fn start(&mut self, now: Time, id: RunId, task: Task) {
         let run = Run::new(id.clone(), &task, &self.config);
-        let cached =
-            Cached { run, tasks: VecDeque::new(), free_since: None, bytes: 0, deadline: None, leaving: false };
+        let cached = Cached {
+            run,
+            tasks: VecDeque::new(),
+            free_since: None,
+            bytes: 0,
+            deadline: None,
+            leaving: false,
+        };
         self.runs.insert(id.clone(), cached);
         self.with(now, &id, |run, config| run.task(now, task, config));
     }

@@ -170,9 +170,10 @@ impl Remote {
         }
     }
 
-    /// Answers a workflow task. Commands are moved; payloads in them stay closed.
-    pub(crate) async fn complete(&self, done: TaskCompletion) -> Result<Accepted, Error> {
-        let request = self.completion(done);
+    /// Answers a workflow task. Commands are moved; payloads in them stay closed. `wants_next`: the server may answer
+    /// with the next task of the run.
+    pub(crate) async fn complete(&self, done: TaskCompletion, wants_next: bool) -> Result<Accepted, Error> {
+        let request = self.completion(done, wants_next);
         let answer = self.client().respond_workflow_task_completed(&request, CallOptions::default()).await?;
         let mut activities = Vec::with_capacity(answer.activity_tasks.len());
         for task in answer.activity_tasks {
@@ -194,7 +195,7 @@ impl Remote {
         Ok(Accepted { task, activities, reset_history_event_id: answer.reset_history_event_id })
     }
 
-    fn completion(&self, done: TaskCompletion) -> lens::RespondWorkflowTaskCompletedRequest {
+    fn completion(&self, done: TaskCompletion, wants_next: bool) -> lens::RespondWorkflowTaskCompletedRequest {
         let sticky_attributes = self.sticky.as_ref().map(|name| lens::StickyExecutionAttributes {
             worker_task_queue: Some(lens::TaskQueue {
                 name: Bytes::copy_from_slice(name.as_bytes()),
@@ -214,7 +215,7 @@ impl Remote {
             query_results: done.query_results,
             identity: self.identity.clone(),
             namespace: self.namespace(),
-            return_new_workflow_task: sticky_attributes.is_some() && !done.closes,
+            return_new_workflow_task: sticky_attributes.is_some() && wants_next,
             sticky_attributes,
             force_create_new_workflow_task: done.force_new_task,
             worker_version_stamp: self.stamp().map(|stamp| stamp.encode_to_vec().into()),

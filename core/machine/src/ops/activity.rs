@@ -34,7 +34,7 @@ pub(crate) enum State {
     /// Its cancellation is asked for, not yet in history.
     CancelAsked { scheduled: EventId, place: Place },
     /// Its cancellation is in history.
-    Canceling { scheduled: EventId },
+    Canceling,
 }
 
 /// What history says of an activity.
@@ -56,17 +56,17 @@ impl Activity {
                 self.state = State::Open { scheduled: id };
                 Ok(Then::Stays)
             }
-            (State::CancelAsked { scheduled, .. }, Event::CancelRequested) => {
-                self.state = State::Canceling { scheduled };
+            (State::CancelAsked { .. }, Event::CancelRequested) => {
+                self.state = State::Canceling;
                 Ok(Then::Stays)
             }
-            (State::Open { .. } | State::CancelAsked { .. } | State::Canceling { .. }, Event::Started) => {
+            (State::Open { .. } | State::CancelAsked { .. } | State::Canceling, Event::Started) => {
                 Ok(Then::Stays)
             }
-            (State::Open { .. } | State::Canceling { .. }, Event::Completed(e)) => Ok(self.completed(e, out)),
-            (State::Open { .. } | State::Canceling { .. }, Event::Failed(e)) => Ok(self.failed(e, out)),
-            (State::Open { .. } | State::Canceling { .. }, Event::TimedOut(e)) => Ok(self.timed_out(e, out)),
-            (State::Open { .. } | State::Canceling { .. }, Event::Canceled(e)) => Ok(self.canceled(e, out)),
+            (State::Open { .. } | State::Canceling, Event::Completed(e)) => Ok(self.completed(e, out)),
+            (State::Open { .. } | State::Canceling, Event::Failed(e)) => Ok(self.failed(e, out)),
+            (State::Open { .. } | State::Canceling, Event::TimedOut(e)) => Ok(self.timed_out(e, out)),
+            (State::Open { .. } | State::Canceling, Event::Canceled(e)) => Ok(self.canceled(e, out)),
             (
                 State::CancelAsked { scheduled, place },
                 event @ (Event::Completed(_) | Event::Failed(_) | Event::TimedOut(_) | Event::Canceled(_)),
@@ -85,7 +85,7 @@ impl Activity {
                 | Event::TimedOut(_)
                 | Event::Canceled(_),
             )
-            | (State::Open { .. } | State::Canceling { .. }, Event::Scheduled | Event::CancelRequested)
+            | (State::Open { .. } | State::Canceling, Event::Scheduled | Event::CancelRequested)
             | (State::CancelAsked { .. }, Event::Scheduled) => {
                 Err(unexpected(id, "an activity's event", &self.state))
             }
@@ -95,7 +95,10 @@ impl Activity {
     /// The language wants it cancelled, in the way it chose when it asked for it.
     pub fn cancel(&mut self, out: &mut Out<'_>) -> Then {
         match (self.state, self.cancellation) {
-            (State::Asked(place), Cancellation::TryCancel | Cancellation::WaitCancellationCompleted | Cancellation::Abandon) => {
+            (
+                State::Asked(place),
+                Cancellation::TryCancel | Cancellation::WaitCancellationCompleted | Cancellation::Abandon,
+            ) => {
                 out.retract(place);
                 self.tell_cancelled(out);
                 Then::Ends
@@ -114,7 +117,7 @@ impl Activity {
                 Then::Stays
             }
             (
-                State::CancelAsked { .. } | State::Canceling { .. },
+                State::CancelAsked { .. } | State::Canceling,
                 Cancellation::TryCancel | Cancellation::WaitCancellationCompleted | Cancellation::Abandon,
             ) => Then::Stays,
         }
@@ -175,7 +178,12 @@ impl Activity {
     }
 
     fn wrap(&self) -> ActivityWrap<'_> {
-        ActivityWrap { id: self.names.id(), kind: self.names.kind(), identity: Bytes::new(), ..ActivityWrap::default() }
+        ActivityWrap {
+            id: self.names.id(),
+            kind: self.names.kind(),
+            identity: Bytes::new(),
+            ..ActivityWrap::default()
+        }
     }
 
     fn tell(&mut self, status: Status, out: &mut Out<'_>) {

@@ -5,11 +5,11 @@ use bytes::Bytes;
 use outlast_proto::lens::api::{self, ChildWorkflowExecutionFailureInfo};
 use outlast_proto::lens::history as h;
 use outlast_proto::lens::lang::{
-    ChildWorkflowCancellationType as Cancellation, ChildWorkflowResult, Failed, ResolveChildWorkflowExecution,
-    ResolveChildWorkflowExecutionStart, ResolveChildWorkflowExecutionStartCancelled,
-    ResolveChildWorkflowExecutionStartFailure, ResolveChildWorkflowExecutionStartSuccess, Success,
-    child_workflow_result::Status, resolve_child_workflow_execution_start::Status as Start,
-    workflow_activation_job::Variant,
+    ChildWorkflowCancellationType as Cancellation, ChildWorkflowResult, Failed,
+    ResolveChildWorkflowExecution, ResolveChildWorkflowExecutionStart,
+    ResolveChildWorkflowExecutionStartCancelled, ResolveChildWorkflowExecutionStartFailure,
+    ResolveChildWorkflowExecutionStartSuccess, Success, child_workflow_result::Status,
+    resolve_child_workflow_execution_start::Status as Start, workflow_activation_job::Variant,
 };
 use prost::Message;
 
@@ -103,7 +103,11 @@ impl Child {
             }
             (
                 State::Asked(_) | State::Initiated { .. },
-                Event::Completed(_) | Event::Failed(_) | Event::Canceled(_) | Event::TimedOut(_) | Event::Terminated(_),
+                Event::Completed(_)
+                | Event::Failed(_)
+                | Event::Canceled(_)
+                | Event::TimedOut(_)
+                | Event::Terminated(_),
             )
             | (State::Asked(_), Event::Started(_) | Event::StartFailed(_))
             | (State::Initiated { .. }, Event::Initiated)
@@ -130,28 +134,25 @@ impl Child {
         self.canceling = true;
         match self.cancellation {
             Cancellation::ChildAbandon => {
-                self.tell_cancelled(None, out);
+                self.tell_cancelled(out);
                 (Then::Stays, Ask::Nothing)
             }
             Cancellation::ChildTryCancel => {
-                self.tell_cancelled(None, out);
+                self.tell_cancelled(out);
                 (Then::Stays, Ask::CancelRequest)
             }
+            // Also the latter hears of it from the child itself: that is what histories were made with.
             Cancellation::ChildWaitCancellationCompleted | Cancellation::ChildWaitCancellationRequested => {
                 (Then::Stays, Ask::CancelRequest)
             }
         }
     }
 
-    /// The server has passed the cancellation on to the child.
-    pub fn cancel_delivered(&mut self, out: &mut Out<'_>) {
-        if self.cancellation == Cancellation::ChildWaitCancellationRequested {
-            self.tell_cancelled(None, out);
-        }
-    }
-
     /// The command that cancels it.
-    pub fn cancel_command(&self, reason: String) -> api::RequestCancelExternalWorkflowExecutionCommandAttributes {
+    pub fn cancel_command(
+        &self,
+        reason: String,
+    ) -> api::RequestCancelExternalWorkflowExecutionCommandAttributes {
         api::RequestCancelExternalWorkflowExecutionCommandAttributes {
             namespace: self.namespace.clone(),
             workflow_id: Bytes::copy_from_slice(self.names.id()),
@@ -237,13 +238,14 @@ impl Child {
             started_event_id: e.started_event_id,
             retry_state: retry_state::NON_RETRYABLE_FAILURE,
         };
-        let failure = Some(failure::child("Child Workflow execution terminated", Some(failure::terminated()), info));
+        let failure =
+            Some(failure::child("Child Workflow execution terminated", Some(failure::terminated()), info));
         self.tell(Status::Failed(Failed { failure }), out);
     }
 
-    fn tell_cancelled(&mut self, details: Option<Bytes>, out: &mut Out<'_>) {
+    fn tell_cancelled(&mut self, out: &mut Out<'_>) {
         let info = self.info(retry_state::NON_RETRYABLE_FAILURE);
-        let cause = Some(failure::cancelled("", details));
+        let cause = Some(failure::cancelled("", None));
         let failure = Some(failure::child("Child Workflow execution cancelled", cause, info));
         self.tell(Status::Cancelled(Failed { failure }), out);
     }
@@ -256,7 +258,10 @@ impl Child {
     fn tell(&mut self, status: Status, out: &mut Out<'_>) {
         if !std::mem::replace(&mut self.told, true) {
             let result = Some(ChildWorkflowResult { status: Some(status) });
-            out.job(Variant::ResolveChildWorkflowExecution(ResolveChildWorkflowExecution { seq: self.seq, result }));
+            out.job(Variant::ResolveChildWorkflowExecution(ResolveChildWorkflowExecution {
+                seq: self.seq,
+                result,
+            }));
         }
     }
 

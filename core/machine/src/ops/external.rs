@@ -14,8 +14,6 @@ use crate::queue::Place;
 pub(crate) struct External {
     /// `None`: the core asked for it itself, the language hears nothing of it.
     pub seq: Option<u32>,
-    /// The child that it cancels, if that is why the core asked for it.
-    pub of_child: Option<u32>,
     pub state: State,
 }
 
@@ -40,11 +38,19 @@ pub(crate) enum Event {
     Initiated,
     Done,
     /// `temporal.api.enums.v1.{Signal,Cancel}ExternalWorkflowExecutionFailedCause`.
-    Failed { cause: i32 },
+    Failed {
+        cause: i32,
+    },
 }
 
 impl External {
-    pub fn on(&mut self, id: EventId, event: Event, purpose: Purpose, out: &mut Out<'_>) -> Result<Then, Fault> {
+    pub fn on(
+        &mut self,
+        id: EventId,
+        event: Event,
+        purpose: Purpose,
+        out: &mut Out<'_>,
+    ) -> Result<Then, Fault> {
         match (self.state, event) {
             (State::Asked(_), Event::Initiated) => {
                 self.state = State::Initiated;
@@ -83,11 +89,13 @@ impl External {
             Purpose::Signal => {
                 Variant::ResolveSignalExternalWorkflow(ResolveSignalExternalWorkflow { seq, failure, cause })
             }
-            Purpose::Cancel => Variant::ResolveRequestCancelExternalWorkflow(ResolveRequestCancelExternalWorkflow {
-                seq,
-                failure,
-                cause,
-            }),
+            Purpose::Cancel => {
+                Variant::ResolveRequestCancelExternalWorkflow(ResolveRequestCancelExternalWorkflow {
+                    seq,
+                    failure,
+                    cause,
+                })
+            }
         });
     }
 }

@@ -60,7 +60,11 @@ pub(crate) enum Resolution {
     Failed(Option<Bytes>, i32),
     Cancelled(Option<Bytes>),
     /// The next attempt is far off: the workflow waits for it with a timer of its own.
-    Backoff { attempt: u32, after: Duration, failure: Option<Bytes> },
+    Backoff {
+        attempt: u32,
+        after: Duration,
+        failure: Option<Bytes>,
+    },
 }
 
 /// What follows from a report.
@@ -135,12 +139,13 @@ impl Local {
             }
             LocalResult::Failed(failure) => self.failed(now, failure),
             LocalResult::TimedOut(LocalTimeout::StartToClose) => {
-                let failure = failure::timed_out("activity StartToClose timeout", timeout_type::START_TO_CLOSE);
+                let failure =
+                    failure::timed_out("activity StartToClose timeout", timeout_type::START_TO_CLOSE);
                 self.failed(now, Some(failure))
             }
-            LocalResult::TimedOut(limit @ (LocalTimeout::ScheduleToStart | LocalTimeout::ScheduleToClose)) => {
-                Next::Over(self.timed_out(limit))
-            }
+            LocalResult::TimedOut(
+                limit @ (LocalTimeout::ScheduleToStart | LocalTimeout::ScheduleToClose),
+            ) => Next::Over(self.timed_out(limit)),
         }
     }
 
@@ -161,7 +166,8 @@ impl Local {
             return over(retry_state::MAXIMUM_ATTEMPTS_REACHED);
         }
         let after = policy.backoff(self.attempt, &failure);
-        let deadline = self.schedule_to_close().zip(self.original_schedule_time).map(|(limit, from)| from + limit);
+        let deadline =
+            self.schedule_to_close().zip(self.original_schedule_time).map(|(limit, from)| from + limit);
         if deadline.is_some_and(|d| now + after >= d) {
             return over(retry_state::TIMEOUT);
         }
@@ -175,8 +181,12 @@ impl Local {
     fn timed_out(&self, limit: LocalTimeout) -> Resolution {
         let (message, kind) = match limit {
             LocalTimeout::StartToClose => ("activity StartToClose timeout", timeout_type::START_TO_CLOSE),
-            LocalTimeout::ScheduleToStart => ("activity ScheduleToStart timeout", timeout_type::SCHEDULE_TO_START),
-            LocalTimeout::ScheduleToClose => ("activity ScheduleToClose timeout", timeout_type::SCHEDULE_TO_CLOSE),
+            LocalTimeout::ScheduleToStart => {
+                ("activity ScheduleToStart timeout", timeout_type::SCHEDULE_TO_START)
+            }
+            LocalTimeout::ScheduleToClose => {
+                ("activity ScheduleToClose timeout", timeout_type::SCHEDULE_TO_CLOSE)
+            }
         };
         Resolution::Failed(Some(failure::timed_out(message, kind)), retry_state::TIMEOUT)
     }
@@ -187,20 +197,27 @@ impl Local {
     }
 
     fn policy(&self) -> Policy {
-        let wire = self.command.retry_policy.clone().and_then(|p| RetryPolicy::decode(p).ok()).unwrap_or_default();
+        let wire =
+            self.command.retry_policy.clone().and_then(|p| RetryPolicy::decode(p).ok()).unwrap_or_default();
         Policy::new(wire)
     }
 
     /// The job that tells the language. Both live and in replay it is made of what the marker says.
     pub fn job(&self, resolution: &Resolution) -> Variant {
         let wrapped = |message: &str, cause: &Option<Bytes>, retry_state| {
-            let wrap =
-                ActivityWrap { id: self.names.id(), kind: self.names.kind(), retry_state, ..ActivityWrap::default() };
+            let wrap = ActivityWrap {
+                id: self.names.id(),
+                kind: self.names.kind(),
+                retry_state,
+                ..ActivityWrap::default()
+            };
             Failed { failure: Some(failure::activity(message, cause.clone(), wrap)) }
         };
         let status = match resolution {
             Resolution::Completed(result) => Status::Completed(Success { result: result.clone() }),
-            Resolution::Failed(cause, state) => Status::Failed(wrapped("Local Activity failed", cause, *state)),
+            Resolution::Failed(cause, state) => {
+                Status::Failed(wrapped("Local Activity failed", cause, *state))
+            }
             Resolution::Cancelled(cause) => {
                 Status::Cancelled(wrapped("Local Activity cancelled", cause, retry_state::CANCEL_REQUESTED))
             }
@@ -250,7 +267,9 @@ impl Local {
             let attempt = marker.data.attempt.saturating_add(1);
             return Resolution::Backoff { attempt, after: after.into(), failure: marker.failure.clone() };
         }
-        let Some(failure) = marker.failure.clone() else { return Resolution::Completed(marker.result.clone()) };
+        let Some(failure) = marker.failure.clone() else {
+            return Resolution::Completed(marker.result.clone());
+        };
         let decoded = Failure::decode(failure.clone()).unwrap_or_default();
         if matches!(decoded.failure_info, Some(FailureInfo::CanceledFailureInfo(_))) {
             return Resolution::Cancelled(Some(failure));
@@ -299,7 +318,8 @@ struct Policy {
 
 impl Policy {
     fn new(wire: RetryPolicy) -> Self {
-        let initial = duration(wire.initial_interval).filter(|d| !d.is_zero()).unwrap_or(Duration::from_secs(1));
+        let initial =
+            duration(wire.initial_interval).filter(|d| !d.is_zero()).unwrap_or(Duration::from_secs(1));
         let longest = duration(wire.maximum_interval).filter(|d| !d.is_zero());
         Self {
             initial,

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use outlast_proto::lens::api::NexusOperationFailureInfo;
 use outlast_proto::lens::lang::{
     NexusOperationCancellationType as Cancellation, NexusOperationResult, ResolveNexusOperation,
-    ResolveNexusOperationStart, nexus_operation_result::Status as Result_, resolve_nexus_operation_start::Status as Start,
-    workflow_activation_job::Variant,
+    ResolveNexusOperationStart, nexus_operation_result::Status as Result_,
+    resolve_nexus_operation_start::Status as Start, workflow_activation_job::Variant,
 };
 
 use super::{Out, Then, unexpected};
@@ -111,7 +111,9 @@ impl Nexus {
             }
             (
                 State::Scheduled { .. } | State::Started { .. },
-                event @ (Event::CancelRequested | Event::CancelRequestCompleted | Event::CancelRequestFailed { .. }),
+                event @ (Event::CancelRequested
+                | Event::CancelRequestCompleted
+                | Event::CancelRequestFailed { .. }),
             ) => self.on_cancel(id, event, out),
             (
                 State::Asked(_),
@@ -211,7 +213,7 @@ impl Nexus {
     }
 
     fn tell_failed(&mut self, cause: Option<Bytes>, out: &mut Out<'_>) {
-        let failure = failure::nexus("Nexus operation cancellation failed", cause, self.info());
+        let failure = failure::nexus("Nexus operation cancellation request failed", cause, self.info());
         if self.start_told {
             self.tell(Result_::Failed(failure), out);
         } else {

@@ -76,12 +76,17 @@ impl Update {
                 self.accept(None, messages, out);
                 self.respond(response, extras, messages, out)
             }
-            (State::Accepted { recorded, completed: false }, response @ (Response::Completed(_) | Response::Rejected(_))) => {
+            (
+                State::Accepted { recorded, completed: false },
+                response @ (Response::Completed(_) | Response::Rejected(_)),
+            ) => {
                 self.state = State::Accepted { recorded, completed: true };
                 self.complete(response, extras, messages, out);
                 Ok(Then::Stays)
             }
-            (State::Accepted { completed: false, .. }, Response::Accepted(_)) => Err(self.misuse("accepted twice")),
+            (State::Accepted { completed: false, .. }, Response::Accepted(_)) => {
+                Err(self.misuse("accepted twice"))
+            }
             (State::Accepted { completed: true, .. }, _) => Err(self.misuse("answered after its completion")),
         }
     }
@@ -109,7 +114,9 @@ impl Update {
     ) {
         let name = format!("{}/complete", self.message);
         let value = match response {
-            Response::Completed(payload) => outcome::Value::Success(api::Payloads { payloads: vec![payload] }),
+            Response::Completed(payload) => {
+                outcome::Value::Success(api::Payloads { payloads: vec![payload] })
+            }
             Response::Rejected(failure) => outcome::Value::Failure(failure),
             Response::Accepted(_) => return,
         };
@@ -134,7 +141,10 @@ impl Update {
             id: id.to_owned(),
             protocol_instance_id: self.protocol_instance.to_string(),
             sequencing_id: None,
-            body: Some(api::Any { type_url: format!("type.googleapis.com/temporal.api.update.v1.{kind}"), value: body.into() }),
+            body: Some(api::Any {
+                type_url: format!("type.googleapis.com/temporal.api.update.v1.{kind}"),
+                value: body.into(),
+            }),
         });
     }
 

@@ -8,7 +8,9 @@ use super::{Phase, Run, Sent};
 use crate::config::Config;
 use crate::failure;
 use crate::fault::Fault;
-use crate::io::{Eviction, FetchFailed, Note, Output, QueryResult, Reply, Source, TaskCompletion, TaskFailure};
+use crate::io::{
+    Eviction, FetchFailed, Note, Output, QueryResult, Reply, Source, TaskCompletion, TaskFailure,
+};
 
 /// `temporal.api.enums.v1.WorkflowTaskFailedCause`.
 pub(super) mod cause {
@@ -47,7 +49,10 @@ impl Run {
             use prost::Message as _;
             api::Failure::decode(failure.clone()).map(|f| f.message).unwrap_or_default()
         };
-        self.evict(Eviction { reason: Reason::LangFail, message: format!("The activation failed: {message}") });
+        self.evict(Eviction {
+            reason: Reason::LangFail,
+            message: format!("The activation failed: {message}"),
+        });
         let cause = match failed.force_cause {
             0 => cause::WORKFLOW_WORKER_UNHANDLED_FAILURE,
             forced => forced,
@@ -77,10 +82,13 @@ impl Run {
     /// The server did not take the completion: what is cached may not be what the server has.
     pub(super) fn refused(&mut self, reply: Reply, config: &Config) {
         let (reason, message) = match reply {
-            Reply::NotFound => (Reason::TaskNotFound, "The server does not know the task any more".to_owned()),
-            Reply::UnhandledCommand => {
-                (Reason::UnhandledCommand, "Something happened to the workflow before it could close".to_owned())
+            Reply::NotFound => {
+                (Reason::TaskNotFound, "The server does not know the task any more".to_owned())
             }
+            Reply::UnhandledCommand => (
+                Reason::UnhandledCommand,
+                "Something happened to the workflow before it could close".to_owned(),
+            ),
             Reply::TooLarge { message } => {
                 self.evict(Eviction { reason: Reason::Fatal, message: message.clone() });
                 if self.task.as_ref().is_some_and(|t| t.attempt < 2) {

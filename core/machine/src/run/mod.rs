@@ -19,7 +19,8 @@ use crate::event::EventId;
 use crate::fault::Fault;
 use crate::history::{Feed, Read, first_event_id};
 use crate::io::{
-    Closed, Eviction, Fetch, FetchFailed, LocalReport, Note, Output, Page, Reply, RunId, Source, Task, TaskCompletion,
+    Closed, Eviction, Fetch, FetchFailed, LocalReport, Note, Output, Page, Reply, RunId, Source, Task,
+    TaskCompletion,
 };
 use crate::time::Time;
 use crate::workflow::{LocalOut, Mode, Workflow};
@@ -79,7 +80,8 @@ enum Sent {
 impl Run {
     /// A run whose first task is about to come.
     pub fn new(id: RunId, task: &Task, config: &Config) -> Self {
-        let workflow_id = task.poll.workflow_execution.as_ref().map(|e| e.workflow_id.clone()).unwrap_or_default();
+        let workflow_id =
+            task.poll.workflow_execution.as_ref().map(|e| e.workflow_id.clone()).unwrap_or_default();
         let workflow_type = task.poll.workflow_type.as_ref().map(|t| t.name.clone()).unwrap_or_default();
         Self {
             workflow: Workflow::new(id.bytes(), workflow_id, workflow_type, config),
@@ -161,7 +163,12 @@ impl Run {
             self.feed.push(history, more);
             return Ok(());
         }
-        if first.is_none() && !held.is_query() && held.queries.is_empty() && held.source == Source::Server && cached {
+        if first.is_none()
+            && !held.is_query()
+            && held.queries.is_empty()
+            && held.source == Source::Server
+            && cached
+        {
             return Err(Fault::malformed(read, "the task came without history"));
         }
         self.out.push_back(Output::Note(self.id.clone(), Note::StickyMiss));
@@ -271,6 +278,10 @@ impl Run {
                 self.workflow.begin(&mut self.feed.turn, Mode::Replay, Vec::new(), config)?;
             }
             Read::Open if held.is_query() => self.caught_up(),
+            // What happened between the last task and a violent end was never shown to the code.
+            Read::Rest if self.workflow.history_length() > EventId(0) && self.feed.turn.ends_violently() => {
+                self.replay_is_over();
+            }
             Read::Open | Read::Rest => {
                 let mode = if recorded { Mode::OpenEnd } else { Mode::Live };
                 let messages = std::mem::take(&mut held.messages);
@@ -332,7 +343,14 @@ impl Run {
                 self.fault(Fault::misuse("a completion that is neither a success nor a failure"), config);
             }
             (Phase::Evicting(eviction), _) => self.leave(eviction),
-            (phase @ (Phase::Idle | Phase::Fetching | Phase::Locals { .. } | Phase::Reporting(_) | Phase::Gone), _) => {
+            (
+                phase @ (Phase::Idle
+                | Phase::Fetching
+                | Phase::Locals { .. }
+                | Phase::Reporting(_)
+                | Phase::Gone),
+                _,
+            ) => {
                 self.phase = phase; // nothing was asked
             }
         }
@@ -407,7 +425,10 @@ impl Run {
             Some(_) | None => self.done(),
         }
         if over {
-            self.evict(Eviction { reason: Reason::WorkflowExecutionEnding, message: "The workflow closed".to_owned() });
+            self.evict(Eviction {
+                reason: Reason::WorkflowExecutionEnding,
+                message: "The workflow closed".to_owned(),
+            });
         }
         self.workflow.shrink();
         self.feed.shrink();
@@ -428,13 +449,18 @@ impl Run {
     /// A history that was only to be replayed is at its end.
     fn replay_is_over(&mut self) {
         self.done();
-        self.evict(Eviction { reason: Reason::LangRequested, message: "The replay reached the end of its history".to_owned() });
+        self.evict(Eviction {
+            reason: Reason::LangRequested,
+            message: "The replay reached the end of its history".to_owned(),
+        });
     }
 
     /// How a local activity went.
     pub fn local(&mut self, now: Time, report: LocalReport, config: &Config) {
         self.workflow.local_reported(now, report);
-        if matches!(self.phase, Phase::Locals { .. }) && (self.workflow.has_jobs() || !self.workflow.locals_open()) {
+        if matches!(self.phase, Phase::Locals { .. })
+            && (self.workflow.has_jobs() || !self.workflow.locals_open())
+        {
             self.phase = Phase::Idle;
             self.advance(now, config);
         }
@@ -483,7 +509,8 @@ impl Run {
             self.leave(eviction);
             return;
         }
-        let removal = lang::RemoveFromCache { message: eviction.message.clone(), reason: eviction.reason.into() };
+        let removal =
+            lang::RemoveFromCache { message: eviction.message.clone(), reason: eviction.reason.into() };
         let job = lang::workflow_activation_job::Variant::RemoveFromCache(removal);
         let jobs = vec![lang::WorkflowActivationJob { variant: Some(job) }];
         self.out.push_back(Output::Activate(self.workflow.activation_with(jobs, false)));

@@ -44,11 +44,17 @@ impl Run {
         self.out.push_back(Output::Activate(activation));
     }
 
-    pub(super) fn queries_answered(&mut self, now: Time, success: lang::WorkflowCompletionSuccess, config: &Config) {
+    pub(super) fn queries_answered(
+        &mut self,
+        now: Time,
+        success: lang::WorkflowCompletionSuccess,
+        config: &Config,
+    ) {
         let Some(held) = &mut self.task else { return };
         for command in success.commands {
             let Some(Command::RespondToQuery(answer)) = command.variant else {
-                let fault = Fault::misuse("a command in answer to a query; queries must not change the workflow");
+                let fault =
+                    Fault::misuse("a command in answer to a query; queries must not change the workflow");
                 self.fault(fault, config);
                 return;
             };
@@ -93,7 +99,10 @@ impl Run {
     /// The answer did not fit: say so instead.
     pub(super) fn answer_too_large(&mut self, message: String) {
         let failure = failure::application(&format!("the answer to the query is too large: {message}"), "");
-        self.answer_legacy(QueryResult::Failed { failure, cause: super::fail::cause::GRPC_MESSAGE_TOO_LARGE });
+        self.answer_legacy(QueryResult::Failed {
+            failure,
+            cause: super::fail::cause::GRPC_MESSAGE_TOO_LARGE,
+        });
     }
 }
 

@@ -83,5 +83,7 @@ pub(super) fn job(id: String, query: api::WorkflowQuery) -> lang::WorkflowActiva
         arguments: query.query_args.unwrap_or_default().payloads,
         headers: query.header.unwrap_or_default().fields,
     };
-    lang::WorkflowActivationJob { variant: Some(lang::workflow_activation_job::Variant::QueryWorkflow(query)) }
+    lang::WorkflowActivationJob {
+        variant: Some(lang::workflow_activation_job::Variant::QueryWorkflow(query)),
+    }
 }

@@ -70,9 +70,10 @@ fn attributes(ask: Ask, inherited: &Inherited, config: &Config) -> Option<(i32, 
             let timer = api::CancelTimerCommandAttributes { timer_id: seq.to_string() };
             (t::CANCEL_TIMER, C::CancelTimerCommandAttributes(timer))
         }
-        Ask::ScheduleActivity(c) => {
-            (t::SCHEDULE_ACTIVITY_TASK, C::ScheduleActivityTaskCommandAttributes(Box::new(activity(*c, config))))
-        }
+        Ask::ScheduleActivity(c) => (
+            t::SCHEDULE_ACTIVITY_TASK,
+            C::ScheduleActivityTaskCommandAttributes(Box::new(activity(*c, config))),
+        ),
         Ask::CancelActivity { scheduled } => {
             let cancel = api::RequestCancelActivityTaskCommandAttributes { scheduled_event_id: scheduled.0 };
             (t::REQUEST_CANCEL_ACTIVITY_TASK, C::RequestCancelActivityTaskCommandAttributes(cancel))
@@ -93,7 +94,8 @@ fn attributes(ask: Ask, inherited: &Inherited, config: &Config) -> Option<(i32, 
             (t::SCHEDULE_NEXUS_OPERATION, C::ScheduleNexusOperationCommandAttributes(nexus(*c)))
         }
         Ask::CancelNexus { scheduled } => {
-            let cancel = api::RequestCancelNexusOperationCommandAttributes { scheduled_event_id: scheduled.0 };
+            let cancel =
+                api::RequestCancelNexusOperationCommandAttributes { scheduled_event_id: scheduled.0 };
             (t::REQUEST_CANCEL_NEXUS_OPERATION, C::RequestCancelNexusOperationCommandAttributes(cancel))
         }
         Ask::Patch(c) => {
@@ -152,7 +154,10 @@ fn activity(c: lang::ScheduleActivity, config: &Config) -> api::ScheduleActivity
     }
 }
 
-fn child(c: lang::StartChildWorkflowExecution, config: &Config) -> api::StartChildWorkflowExecutionCommandAttributes {
+fn child(
+    c: lang::StartChildWorkflowExecution,
+    config: &Config,
+) -> api::StartChildWorkflowExecutionCommandAttributes {
     let inherit_build_id = stays(c.versioning_intent, &c.task_queue, config);
     api::StartChildWorkflowExecutionCommandAttributes {
         namespace: c.namespace,

@@ -25,17 +25,26 @@ const CHANGE_VERSION_BYTES_MAX: usize = 2048;
 
 impl Workflow {
     /// Takes in a completed activation. Answers to queries have been taken out before.
-    pub fn complete(&mut self, success: lang::WorkflowCompletionSuccess, config: &Config) -> Result<(), Fault> {
+    pub fn complete(
+        &mut self,
+        success: lang::WorkflowCompletionSuccess,
+        config: &Config,
+    ) -> Result<(), Fault> {
         self.flags.lang_used(&success.used_internal_flags);
         if success.versioning_behavior != 0 {
             self.versioning_behavior = success.versioning_behavior;
         }
         for command in self.in_order(success.commands) {
-            let extras = Extras { user_metadata: command.user_metadata, event_group_markers: command.event_group_markers };
+            let extras = Extras {
+                user_metadata: command.user_metadata,
+                event_group_markers: command.event_group_markers,
+            };
             let given = extras.user_metadata.is_some() || !extras.event_group_markers.is_empty();
             let extras = given.then(|| Box::new(extras));
             let Some(variant) = command.variant else {
-                return Err(Fault::misuse("a command of a kind not known here; the language needs a newer core"));
+                return Err(Fault::misuse(
+                    "a command of a kind not known here; the language needs a newer core",
+                ));
             };
             self.command(variant, extras, config)?;
         }
@@ -58,7 +67,9 @@ impl Workflow {
 
     fn command(&mut self, command: C, extras: Option<Box<Extras>>, config: &Config) -> Result<(), Fault> {
         if self.is_over() {
-            return Err(Fault::misuse("commands after the one that closed the workflow; stop its coroutines then"));
+            return Err(Fault::misuse(
+                "commands after the one that closed the workflow; stop its coroutines then",
+            ));
         }
         match command {
             C::StartTimer(c) => self.start_timer(c, extras)?,
@@ -77,7 +88,12 @@ impl Workflow {
             C::SetPatchMarker(c) => self.patch(c, extras),
             C::UpsertWorkflowSearchAttributes(c) => self.upsert(c, extras)?,
             C::ModifyWorkflowProperties(c) => {
-                self.queue.push(Kind::ModifyProperties, NO_OP, Ask::ModifyProperties(c.upserted_memo), extras);
+                self.queue.push(
+                    Kind::ModifyProperties,
+                    NO_OP,
+                    Ask::ModifyProperties(c.upserted_memo),
+                    extras,
+                );
             }
             C::UpdateResponse(c) => self.update(c, extras)?,
             C::CompleteWorkflowExecution(c) => {
@@ -111,14 +127,22 @@ impl Workflow {
         let Some(index) = known(&self.timers, "timer", seq)? else { return Ok(()) };
         self.on_op(index, |op, out| match op {
             Op::Timer(op) => op.cancel(out),
-            Op::Activity(_) | Op::Local(_) | Op::Child(_) | Op::Signal(_) | Op::Cancel(_) | Op::Nexus(_) | Op::Update(_) => {
-                Then::Stays
-            }
+            Op::Activity(_)
+            | Op::Local(_)
+            | Op::Child(_)
+            | Op::Signal(_)
+            | Op::Cancel(_)
+            | Op::Nexus(_)
+            | Op::Update(_) => Then::Stays,
         });
         Ok(())
     }
 
-    fn schedule_activity(&mut self, c: Box<lang::ScheduleActivity>, extras: Option<Box<Extras>>) -> Result<(), Fault> {
+    fn schedule_activity(
+        &mut self,
+        c: Box<lang::ScheduleActivity>,
+        extras: Option<Box<Extras>>,
+    ) -> Result<(), Fault> {
         let (seq, op) = (c.seq, self.ops.next());
         fresh(self.activities.set(seq.into(), op), "activity", seq)?;
         let names = Names::new(&c.activity_id, &c.activity_type);
@@ -134,9 +158,13 @@ impl Workflow {
         let Some(index) = known(&self.activities, "activity", seq)? else { return Ok(()) };
         self.on_op(index, |op, out| match op {
             Op::Activity(op) => op.cancel(out),
-            Op::Timer(_) | Op::Local(_) | Op::Child(_) | Op::Signal(_) | Op::Cancel(_) | Op::Nexus(_) | Op::Update(_) => {
-                Then::Stays
-            }
+            Op::Timer(_)
+            | Op::Local(_)
+            | Op::Child(_)
+            | Op::Signal(_)
+            | Op::Cancel(_)
+            | Op::Nexus(_)
+            | Op::Update(_) => Then::Stays,
         });
         Ok(())
     }
@@ -164,7 +192,12 @@ impl Workflow {
             names: Names::new(&c.workflow_id, &c.workflow_type),
             namespace: Bytes::copy_from_slice(namespace),
             cancellation: c.cancellation_type(),
-            state: child::State::Asked(self.queue.push(Kind::StartChild, op, Ask::StartChild(c), extras.clone())),
+            state: child::State::Asked(self.queue.push(
+                Kind::StartChild,
+                op,
+                Ask::StartChild(c),
+                extras.clone(),
+            )),
             canceling: false,
             told: false,
             extras,
@@ -185,9 +218,10 @@ impl Workflow {
         }
         if ask == ChildAsk::CancelRequest {
             let op = self.ops.next();
-            let place = self.queue.push(Kind::CancelExternal, op, Ask::CancelExternal(Box::new(command)), extras);
+            let place =
+                self.queue.push(Kind::CancelExternal, op, Ask::CancelExternal(Box::new(command)), extras);
             let state = external::State::Asked(place);
-            self.ops.insert(Op::Cancel(external::External { seq: None, of_child: Some(seq), state }));
+            self.ops.insert(Op::Cancel(external::External { seq: None, state }));
         }
         Ok(())
     }
@@ -201,7 +235,7 @@ impl Workflow {
         fresh(self.signals.set(seq.into(), op), "signal to a workflow", seq)?;
         let place = self.queue.push(Kind::SignalExternal, op, Ask::SignalExternal(Box::new(c)), extras);
         let state = external::State::Asked(place);
-        self.ops.insert(Op::Signal(external::External { seq: Some(seq), of_child: None, state }));
+        self.ops.insert(Op::Signal(external::External { seq: Some(seq), state }));
         Ok(())
     }
 
@@ -209,9 +243,13 @@ impl Workflow {
         let Some(index) = known(&self.signals, "signal to a workflow", seq)? else { return Ok(()) };
         self.on_op(index, |op, out| match op {
             Op::Signal(op) => op.cancel(out),
-            Op::Timer(_) | Op::Activity(_) | Op::Local(_) | Op::Child(_) | Op::Cancel(_) | Op::Nexus(_) | Op::Update(_) => {
-                Then::Stays
-            }
+            Op::Timer(_)
+            | Op::Activity(_)
+            | Op::Local(_)
+            | Op::Child(_)
+            | Op::Cancel(_)
+            | Op::Nexus(_)
+            | Op::Update(_) => Then::Stays,
         });
         Ok(())
     }
@@ -226,19 +264,25 @@ impl Workflow {
         let target = c.workflow_execution.unwrap_or_default();
         let run = String::from_utf8_lossy(&self.run_id);
         let reason = format!("Cancel requested by workflow with run id {run} with reason: {}", c.reason);
-        let ask = Ask::CancelExternal(Box::new(outlast_proto::lens::api::RequestCancelExternalWorkflowExecutionCommandAttributes {
-            namespace: target.namespace,
-            workflow_id: target.workflow_id,
-            run_id: target.run_id,
-            child_workflow_only: false,
-            reason,
-        }));
+        let ask = Ask::CancelExternal(Box::new(
+            outlast_proto::lens::api::RequestCancelExternalWorkflowExecutionCommandAttributes {
+                namespace: target.namespace,
+                workflow_id: target.workflow_id,
+                run_id: target.run_id,
+                child_workflow_only: false,
+                reason,
+            },
+        ));
         let state = external::State::Asked(self.queue.push(Kind::CancelExternal, op, ask, extras));
-        self.ops.insert(Op::Cancel(external::External { seq: Some(seq), of_child: None, state }));
+        self.ops.insert(Op::Cancel(external::External { seq: Some(seq), state }));
         Ok(())
     }
 
-    fn schedule_nexus(&mut self, c: Box<lang::ScheduleNexusOperation>, extras: Option<Box<Extras>>) -> Result<(), Fault> {
+    fn schedule_nexus(
+        &mut self,
+        c: Box<lang::ScheduleNexusOperation>,
+        extras: Option<Box<Extras>>,
+    ) -> Result<(), Fault> {
         let (seq, op) = (c.seq, self.ops.next());
         fresh(self.nexus.set(seq.into(), op), "Nexus operation", seq)?;
         let own = |b: &Bytes| Bytes::copy_from_slice(b);
@@ -248,7 +292,12 @@ impl Workflow {
             service: own(&c.service),
             operation: own(&c.operation),
             cancellation: c.cancellation_type(),
-            state: nexus::State::Asked(self.queue.push(Kind::ScheduleNexus, op, Ask::ScheduleNexus(c), extras.clone())),
+            state: nexus::State::Asked(self.queue.push(
+                Kind::ScheduleNexus,
+                op,
+                Ask::ScheduleNexus(c),
+                extras.clone(),
+            )),
             cancel: nexus::Cancel::No,
             start_told: false,
             told: false,
@@ -263,9 +312,13 @@ impl Workflow {
         let Some(index) = known(&self.nexus, "Nexus operation", seq)? else { return Ok(()) };
         self.on_op(index, |op, out| match op {
             Op::Nexus(op) => op.cancel(out),
-            Op::Timer(_) | Op::Activity(_) | Op::Local(_) | Op::Child(_) | Op::Signal(_) | Op::Cancel(_) | Op::Update(_) => {
-                Then::Stays
-            }
+            Op::Timer(_)
+            | Op::Activity(_)
+            | Op::Local(_)
+            | Op::Child(_)
+            | Op::Signal(_)
+            | Op::Cancel(_)
+            | Op::Update(_) => Then::Stays,
         });
         Ok(())
     }
@@ -294,7 +347,11 @@ impl Workflow {
     }
 
     /// The language's upserts are remembered for continue-as-new. The attribute that lists patches is the core's own.
-    fn upsert(&mut self, c: lang::UpsertWorkflowSearchAttributes, extras: Option<Box<Extras>>) -> Result<(), Fault> {
+    fn upsert(
+        &mut self,
+        c: lang::UpsertWorkflowSearchAttributes,
+        extras: Option<Box<Extras>>,
+    ) -> Result<(), Fault> {
         let bad = |e| Fault::misuse(format!("search attributes that cannot be decoded ({e})"));
         let given = c.search_attributes.unwrap_or_default();
         let mut upserted = SearchAttributes::decode(given.clone()).map_err(bad)?;
@@ -310,7 +367,9 @@ impl Workflow {
     }
 
     fn update(&mut self, c: lang::UpdateResponse, extras: Option<Box<Extras>>) -> Result<(), Fault> {
-        let unknown = || Fault::misuse(format!("an answer to the update {:?}, which is not open", c.protocol_instance_id));
+        let unknown = || {
+            Fault::misuse(format!("an answer to the update {:?}, which is not open", c.protocol_instance_id))
+        };
         let index = *self.updates.get(c.protocol_instance_id.as_str()).ok_or_else(unknown)?;
         let Some(Op::Update(op)) = self.ops.get_mut(index) else { return Err(unknown()) };
         let Some(response) = c.response else {

@@ -22,9 +22,10 @@ use crate::time::Time;
 const RESET_WORKFLOW: i32 = 20;
 
 /// A request for an update, on its way to the language.
+#[derive(Debug)]
 pub(super) struct Request {
-    /// Events up to this one are shown before it.
-    pub after: i64,
+    /// The event after which the server placed it: an acceptance tells it back.
+    pub sequencing: i64,
     pub message: String,
     pub protocol_instance: String,
     pub request: Bytes,
@@ -52,21 +53,16 @@ impl Workflow {
         Ok(())
     }
 
-    /// Shows what happened, in order, with requests for updates in their places among it.
+    /// Shows what happened, in order, and then the updates that are asked for: live and in replay alike, whatever came
+    /// between their admission and the task.
     pub(super) fn see(&mut self, turn: &mut Turn, messages: Vec<api::Message>) -> Result<(), Fault> {
-        let mut requests = self.requests(turn, messages)?.into_iter().peekable();
         let mut seen = std::mem::take(&mut turn.seen);
-        let mut last = self.history_length;
         for event in seen.drain(..) {
-            last = EventId(event.event_id);
-            while let Some(request) = requests.next_if(|r| r.after < last.0) {
-                self.request(request)?;
-            }
+            self.history_length = EventId(event.event_id);
             self.happened(event)?;
         }
         turn.seen = seen;
-        self.history_length = last;
-        for request in requests {
+        for request in self.requests(turn, messages)? {
             self.request(request)?;
         }
         Ok(())
@@ -74,41 +70,34 @@ impl Workflow {
 
     /// The requests of a turn: live those that came with the task, in replay those that it accepted.
     fn requests(&mut self, turn: &Turn, messages: Vec<api::Message>) -> Result<Vec<Request>, Fault> {
-        let mut requests = Vec::new();
+        let mut requests = std::mem::take(&mut self.admitted_live);
         for message in messages {
-            requests.extend(incoming(message)?);
+            requests.push(incoming(message)?);
         }
         for event in &turn.commands {
-            let Some(A::WorkflowExecutionUpdateAcceptedEventAttributes(e)) = &event.attributes else { continue };
+            let Some(A::WorkflowExecutionUpdateAcceptedEventAttributes(e)) = &event.attributes else {
+                continue;
+            };
             let request = e.accepted_request.clone().filter(|r| !r.is_empty());
-            let Some(request) = request.or_else(|| self.was_admitted(&turn.seen, &e.protocol_instance_id)) else {
+            let Some(request) = request.or_else(|| self.admitted.remove(e.protocol_instance_id.as_bytes()))
+            else {
                 return Err(Fault::malformed(
                     EventId(event.event_id),
-                    &format!("the update {:?} was accepted, but no event has its request", e.protocol_instance_id),
+                    &format!(
+                        "the update {:?} was accepted, but no event has its request",
+                        e.protocol_instance_id
+                    ),
                 ));
             };
             requests.push(Request {
-                after: e.accepted_request_sequencing_event_id,
+                sequencing: e.accepted_request_sequencing_event_id,
                 message: e.accepted_request_message_id.clone(),
                 protocol_instance: e.protocol_instance_id.clone(),
                 request,
                 validate: false,
             });
         }
-        requests.sort_by_key(|r| r.after);
         Ok(requests)
-    }
-
-    /// The request of an update that an earlier event, or one of this turn, admitted.
-    fn was_admitted(&mut self, seen: &[HistoryEvent], update_id: &str) -> Option<Bytes> {
-        if let Some(request) = self.admitted.remove(update_id.as_bytes()) {
-            return Some(request);
-        }
-        seen.iter().find_map(|event| {
-            let Some(A::WorkflowExecutionUpdateAdmittedEventAttributes(e)) = &event.attributes else { return None };
-            let request = e.request.clone()?;
-            (update_id_of(&request).ok()? == update_id.as_bytes()).then_some(request)
-        })
     }
 
     /// Asks the language for an update, unless it has it already.
@@ -117,7 +106,10 @@ impl Workflow {
             return Ok(());
         }
         let bad = |e: prost::DecodeError| {
-            Fault::malformed(self.history_length, &format!("the request of update {:?} is not readable: {e}", r.message))
+            Fault::malformed(
+                self.history_length,
+                &format!("the request of update {:?} is not readable: {e}", r.message),
+            )
         };
         let request = api::Request::decode(r.request.clone()).map_err(bad)?;
         let id = api::Meta::decode(request.meta.clone().unwrap_or_default()).map_err(bad)?.update_id;
@@ -125,7 +117,7 @@ impl Workflow {
         let op = Update {
             protocol_instance: r.protocol_instance.as_str().into(),
             message: r.message.into(),
-            sequencing: r.after,
+            sequencing: r.sequencing,
             request: (self.mode != Mode::Replay).then_some(r.request),
             meta: request.meta.clone(),
             state: UpdateState::Requested,
@@ -206,7 +198,6 @@ impl Workflow {
                 self.external(&event, e.initiated_event_id, Purpose::Signal, failed)?;
             }
             A::ExternalWorkflowExecutionCancelRequestedEventAttributes(e) => {
-                self.child_cancel_delivered(e.initiated_event_id);
                 self.external(&event, e.initiated_event_id, Purpose::Cancel, external::Event::Done)?;
             }
             A::RequestCancelExternalWorkflowExecutionFailedEventAttributes(e) => {
@@ -358,13 +349,14 @@ impl Workflow {
             return Ok(());
         }
         let name = String::from_utf8_lossy(&update_id).into_owned();
-        self.request(Request {
-            after: id.0,
+        self.admitted_live.push(Request {
+            sequencing: id.0,
             message: format!("{name}/request"),
             protocol_instance: name,
             request,
             validate: true,
-        })
+        });
+        Ok(())
     }
 
     fn activity(&mut self, event: &HistoryEvent, initiator: i64, what: activity::Event) -> Result<(), Fault> {
@@ -396,45 +388,37 @@ impl Workflow {
         what: external::Event,
     ) -> Result<(), Fault> {
         self.route(event, initiator, |op, out| {
-            let ((Op::Signal(op), Purpose::Signal) | (Op::Cancel(op), Purpose::Cancel)) = (op, purpose) else {
+            let ((Op::Signal(op), Purpose::Signal) | (Op::Cancel(op), Purpose::Cancel)) = (op, purpose)
+            else {
                 return None;
             };
             Some(op.on(EventId(event.event_id), what, purpose, out))
         })
     }
-
-    /// The core asked for the cancellation of a child itself: the child hears that it was passed on.
-    fn child_cancel_delivered(&mut self, initiator: i64) {
-        let Some(index) = self.events.find(initiator as u64) else { return };
-        let Some(Op::Cancel(cancel)) = self.ops.get_mut(index) else { return };
-        let Some(seq) = cancel.of_child else { return };
-        let Some(index) = self.children.find(seq.into()) else { return };
-        let Some(Op::Child(child)) = self.ops.get_mut(index) else { return };
-        child.cancel_delivered(&mut crate::ops::Out { op: index, jobs: &mut self.jobs, queue: &mut self.queue });
-    }
 }
 
-/// The update request in a message, if it is one.
-fn incoming(message: api::Message) -> Result<Option<Request>, Fault> {
+/// The update request in a message.
+fn incoming(message: api::Message) -> Result<Request, Fault> {
     let Some(body) = message.body else {
         return Err(Fault::malformed(EventId(0), &format!("the message {:?} has no body", message.id)));
     };
     if !body.type_url.ends_with("/temporal.api.update.v1.Request") {
-        let problem = format!("the message {:?} is of a kind not known here: {:?}", message.id, body.type_url);
+        let problem =
+            format!("the message {:?} is of a kind not known here: {:?}", message.id, body.type_url);
         return Err(Fault::malformed(EventId(0), &problem));
     }
-    let after = match message.sequencing_id {
+    let sequencing = match message.sequencing_id {
         Some(api::message::SequencingId::EventId(id)) => id,
         Some(api::message::SequencingId::CommandIndex(_)) => i64::MAX,
         None => 0,
     };
-    Ok(Some(Request {
-        after,
+    Ok(Request {
+        sequencing,
         message: message.id,
         protocol_instance: message.protocol_instance_id,
         request: body.value,
         validate: true,
-    }))
+    })
 }
 
 fn update_id_of(request: &Bytes) -> Result<Bytes, prost::DecodeError> {

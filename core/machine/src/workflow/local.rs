@@ -185,10 +185,11 @@ impl Workflow {
     }
 
     /// In replay the markers of the turn give the results, in their order. A result is due in the activation that its
-    /// marker names, or when there is nothing else to tell.
+    /// marker names; when there is nothing else to tell, all are.
     fn deliver_recorded(&mut self) {
-        let mut due = self.activations;
-        let mut waited = !self.jobs.is_empty();
+        let due = self.activations;
+        let mut told = !self.jobs.is_empty();
+        let mut all = false;
         while let Some(marker) = self.markers.get(self.markers_delivered) {
             let Marker::Local(marker) = marker else {
                 self.markers_delivered += 1;
@@ -196,14 +197,14 @@ impl Workflow {
             };
             let index = self.locals.find(marker.data.seq.into());
             let Some(Op::Local(local)) = index.and_then(|i| self.ops.get_mut(i)) else { return };
-            let at = marker.data.activation_index.unwrap_or(0);
-            if at > due {
-                if waited {
-                    return;
-                }
-                due = at;
+            all |= !told;
+            if marker.data.activation_index.is_some_and(|at| at > due) && !all {
+                return;
             }
-            waited = true;
+            if marker.data.activation_index.is_none_or(|at| at <= due) {
+                all = false; // the first that is due in its own right: what comes after waits for its own turn
+            }
+            told = true;
             self.markers_delivered += 1;
             if local.state != State::Replaying {
                 continue;

@@ -60,6 +60,8 @@ pub(crate) struct Workflow {
     updates: BTreeMap<Box<str>, u32>,
     /// Requests of updates that history admitted, by update id, until they are accepted.
     admitted: BTreeMap<Bytes, Bytes>,
+    /// Updates that the turn being shown live admitted.
+    admitted_live: Vec<events::Request>,
     queue: Queue,
     jobs: Jobs,
     mode: Mode,
@@ -168,6 +170,7 @@ impl Workflow {
             events: Ring::default(),
             updates: BTreeMap::new(),
             admitted: BTreeMap::new(),
+            admitted_live: Vec::new(),
             queue: Queue::default(),
             jobs: Jobs::default(),
             mode: Mode::Replay,
@@ -228,10 +231,7 @@ impl Workflow {
                 self.sdk.1.clone_from(&metadata.sdk_version);
             }
         }
-        self.deployment = completed.deployment_version.as_ref().map(|v| lang::WorkerDeploymentVersion {
-            deployment_name: v.deployment_name.clone(),
-            build_id: v.build_id.clone(),
-        });
+        self.deployment = deployment(completed);
     }
 
     /// The next activation of this turn, if there is anything to tell.
@@ -246,7 +246,11 @@ impl Workflow {
     }
 
     /// An activation outside the order of turns: for queries and evictions.
-    pub fn activation_with(&self, jobs: Vec<lang::WorkflowActivationJob>, is_replaying: bool) -> lang::WorkflowActivation {
+    pub fn activation_with(
+        &self,
+        jobs: Vec<lang::WorkflowActivationJob>,
+        is_replaying: bool,
+    ) -> lang::WorkflowActivation {
         lang::WorkflowActivation {
             run_id: self.run_id.clone(),
             timestamp: Some(self.clock.timestamp()),
@@ -272,7 +276,8 @@ impl Workflow {
             messages: std::mem::take(&mut self.messages),
             core_flags,
             lang_flags,
-            write_sdk: self.flags.enabled && (self.sdk.0 != config.sdk_name || self.sdk.1 != config.sdk_version),
+            write_sdk: self.flags.enabled
+                && (self.sdk.0 != config.sdk_name || self.sdk.1 != config.sdk_version),
             versioning_behavior: self.versioning_behavior,
             nonfirst_local_attempts: std::mem::take(&mut self.nonfirst_attempts),
             closes: self.closing,
@@ -374,4 +379,19 @@ impl Workflow {
         }
         self.ops.remove(index);
     }
+}
+
+/// The version of the worker that completed a task: newer servers say it whole, older ones in parts.
+fn deployment(completed: &h::WorkflowTaskCompletedEventAttributes) -> Option<lang::WorkerDeploymentVersion> {
+    let version = match (&completed.deployment_version, &completed.worker_version) {
+        (Some(v), _) => lang::WorkerDeploymentVersion {
+            deployment_name: v.deployment_name.clone(),
+            build_id: v.build_id.clone(),
+        },
+        (None, stamp) => lang::WorkerDeploymentVersion {
+            deployment_name: completed.worker_deployment_name.clone(),
+            build_id: stamp.as_ref().map(|s| s.build_id.clone()).unwrap_or_default(),
+        },
+    };
+    (!version.deployment_name.is_empty() || !version.build_id.is_empty()).then_some(version)
 }

@@ -1,7 +1,7 @@
 //! What a turn recorded, against what the code asked for: command events meet the queue in order.
 
+use outlast_proto::lens::history::HistoryEvent;
 use outlast_proto::lens::history::history_event::Attributes as A;
-use outlast_proto::lens::history::{HistoryEvent, WorkflowTaskCompletedEventAttributes};
 
 use super::{Mode, Workflow, local};
 use crate::event::{EventId, type_name};
@@ -42,7 +42,7 @@ impl Workflow {
     /// Takes in what completed the turn that was answered live.
     pub fn recorded(&mut self, turn: &mut Turn) -> Result<(), Fault> {
         if let Some(completed) = turn.completed.take() {
-            self.absorb_own(&completed);
+            self.absorb(&completed);
         }
         self.markers.clear();
         self.markers_settled = 0;
@@ -51,10 +51,6 @@ impl Workflow {
             self.markers.push(crate::marker::read(EventId(event.event_id), e)?);
         }
         self.settle(turn)
-    }
-
-    fn absorb_own(&mut self, completed: &WorkflowTaskCompletedEventAttributes) {
-        self.absorb(completed);
     }
 
     /// Meets the first of `events` with the queue. Returns how many of them are done with.
@@ -106,7 +102,9 @@ impl Workflow {
     /// A patch marker in history. A deprecated one may be missing in the code.
     fn record_patch(&mut self, events: &[HistoryEvent], patch: &Patch) -> Result<usize, Fault> {
         let asked = match self.queue.front() {
-            Some(Queued { kind: Kind::Patch, ask: crate::queue::Ask::Patch(asked), .. }) => Some(asked.patch_id.clone()),
+            Some(Queued { kind: Kind::Patch, ask: crate::queue::Ask::Patch(asked), .. }) => {
+                Some(asked.patch_id.clone())
+            }
             // It was sent and is recorded now, in order.
             Some(Queued { kind: Kind::Patch, .. }) => Some(patch.id.clone()),
             Some(_) | None => None,
@@ -120,13 +118,19 @@ impl Workflow {
         }
         let recorded = format!("the marker of patch {:?}", patch.id);
         let Some(asked) = asked else { return Err(self.not_asked(&events[0], recorded)) };
-        let differs = vec![Difference { field: "patch_id", recorded: patch.id.clone(), asked: asked.clone() }];
+        let differs =
+            vec![Difference { field: "patch_id", recorded: patch.id.clone(), asked: asked.clone() }];
         let asked = Some(format!("patch {asked:?}"));
         Err(Fault::mismatch(EventId(events[0].event_id), recorded, asked, differs))
     }
 
     /// A local activity's marker. One that gave its result in replay stands outside the order of commands.
-    fn record_local(&mut self, event: &HistoryEvent, marker: usize, check_names: bool) -> Result<usize, Fault> {
+    fn record_local(
+        &mut self,
+        event: &HistoryEvent,
+        marker: usize,
+        check_names: bool,
+    ) -> Result<usize, Fault> {
         let Some(Marker::Local(marker)) = self.markers.get(marker) else { return Ok(1) };
         let recorded = format!(
             "the marker of local activity {:?} of type {:?}",
@@ -144,7 +148,10 @@ impl Workflow {
             LocalState::Resolved { from_marker: false } => {
                 self.expect(event, Kind::LocalMarker)?;
             }
-            LocalState::Replaying | LocalState::Wanted | LocalState::Running { .. } | LocalState::Backoff { .. } => {
+            LocalState::Replaying
+            | LocalState::Wanted
+            | LocalState::Running { .. }
+            | LocalState::Backoff { .. } => {
                 return Err(self.not_asked(event, recorded));
             }
         }
@@ -206,19 +213,18 @@ impl Workflow {
                 let _stays = op.on(id, external::Event::Initiated, Purpose::Cancel, &mut out)?;
                 true
             }
-            Op::Nexus(op) => match queued.kind {
-                Kind::CancelNexus => {
-                    let _stays = op.on(id, nexus::Event::CancelRequested, &mut out)?;
-                    false
-                }
-                _ => {
-                    let _stays = op.on(id, nexus::Event::Scheduled, &mut out)?;
-                    true
-                }
-            },
+            Op::Nexus(op) => {
+                let begins = queued.kind == Kind::ScheduleNexus;
+                let what = if begins { nexus::Event::Scheduled } else { nexus::Event::CancelRequested };
+                let _stays = op.on(id, what, &mut out)?;
+                begins
+            }
             Op::Update(op) => {
-                let what =
-                    if queued.kind == Kind::AcceptUpdate { update::Event::Accepted } else { update::Event::Completed };
+                let what = if queued.kind == Kind::AcceptUpdate {
+                    update::Event::Accepted
+                } else {
+                    update::Event::Completed
+                };
                 if op.on(id, what)? == crate::ops::Then::Ends {
                     self.end(index);
                 }
@@ -248,7 +254,8 @@ impl Workflow {
     fn explain(&self, fault: Fault, events: &[HistoryEvent]) -> Fault {
         let Fault::Nondeterminism(mut mismatch) = fault else { return fault };
         mismatch.recorded_next = events.iter().skip(1).take(AROUND).map(describe).collect();
-        mismatch.asked_next = self.queue.expected().skip(1).take(AROUND).map(|q| q.kind.words().to_owned()).collect();
+        mismatch.asked_next =
+            self.queue.expected().skip(1).take(AROUND).map(|q| q.kind.words().to_owned()).collect();
         Fault::Nondeterminism(mismatch)
     }
 }
@@ -294,7 +301,9 @@ fn describe(event: &HistoryEvent) -> String {
             format!("{kind} {:?} of type {name:?}", text(&e.workflow_id))
         }
         Some(A::MarkerRecordedEventAttributes(e)) => format!("{kind} {:?}", text(&e.marker_name)),
-        Some(A::WorkflowExecutionUpdateAcceptedEventAttributes(e)) => format!("{kind} {:?}", e.protocol_instance_id),
+        Some(A::WorkflowExecutionUpdateAcceptedEventAttributes(e)) => {
+            format!("{kind} {:?}", e.protocol_instance_id)
+        }
         Some(A::NexusOperationScheduledEventAttributes(e)) => {
             format!("{kind} {:?} of service {:?}", text(&e.operation), text(&e.service))
         }

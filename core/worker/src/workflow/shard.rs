@@ -54,7 +54,9 @@ pub(crate) async fn run(
         while let Some(output) = it.shard.poll() {
             it.act(output);
         }
-        it.tell_idle();
+        if it.end() {
+            continue;
+        }
         let deadline = it.shard.deadline().map(|(at, _)| at);
         let input = tokio::select! {
             arrival = inbox.recv() => match arrival {
@@ -76,12 +78,8 @@ impl Loop {
             Arrival::Task(poll, permit) => Some(Input::Task(Box::new(self.task(*poll, permit)))),
             Arrival::Input(input) => Some(input),
             Arrival::Drain { evict, idle } => {
-                if evict {
-                    let message = "the worker shuts down".to_owned();
-                    let eviction = Eviction { reason: EvictionReason::Unspecified, message };
-                    self.shard.evict_all(self.around.clock.now(), &eviction);
-                }
                 self.draining = Some(Draining { evict, idle });
+                self.evict_all();
                 None
             }
         }
@@ -98,14 +96,29 @@ impl Loop {
         Task { ticket, poll, source: Source::Server }
     }
 
-    fn tell_idle(&mut self) {
-        let empty = |evict: bool| self.shard.is_idle() && (!evict || self.shard.runs() == 0);
-        if self.draining.as_ref().is_some_and(|d| empty(d.evict))
-            && let Some(draining) = self.draining.take()
-        {
+    /// Asks all runs to leave, if that is wanted.
+    fn evict_all(&mut self) {
+        if self.draining.as_ref().is_some_and(|draining| draining.evict) {
+            let message = "the worker shuts down".to_owned();
+            let eviction = Eviction { reason: EvictionReason::Unspecified, message };
+            self.shard.evict_all(self.around.clock.now(), &eviction);
+        }
+    }
+
+    /// Says that nothing is held any more. `true`: runs that came back from waiting were asked to leave first.
+    fn end(&mut self) -> bool {
+        if !self.shard.is_idle() {
+            return false;
+        }
+        if self.shard.runs() > 0 && self.draining.as_ref().is_some_and(|draining| draining.evict) {
+            self.evict_all();
+            return true;
+        }
+        if let Some(draining) = self.draining.take() {
             // Whoever asked may have stopped waiting.
             let _ = draining.idle.send(());
         }
+        false
     }
 
     fn act(&mut self, output: Output) {
@@ -148,8 +161,9 @@ impl Loop {
         let remote = self.around.remote.clone();
         let eager = reserve(self.around.eager.as_ref(), &mut done.commands);
         let ticket = done.ticket;
+        let wants_next = !done.closes && self.draining.is_none();
         self.calls.spawn(async move {
-            let reply = remote.complete(done).await;
+            let reply = remote.complete(done, wants_next).await;
             Done::Completed { run, ticket, reply, eager }
         });
     }

@@ -326,10 +326,10 @@ fn full_name() -> ::prost::alloc::string::String { "outlast.history.WorkflowTask
 pub struct WorkflowTaskCompletedEventAttributes {
     #[prost(int64, tag = "2")]
     pub started_event_id: i64,
+    #[prost(message, optional, tag = "5")]
+    pub worker_version: ::core::option::Option<WorkerVersionStamp>,
     #[prost(message, optional, tag = "6")]
     pub sdk_metadata: ::core::option::Option<WorkflowTaskCompletedMetadata>,
-    #[prost(bytes = "bytes", tag = "9")]
-    pub worker_deployment_version: ::prost::bytes::Bytes,
     #[prost(bytes = "bytes", tag = "10")]
     pub worker_deployment_name: ::prost::bytes::Bytes,
     #[prost(message, optional, tag = "11")]
@@ -339,6 +339,15 @@ impl ::prost::Name for WorkflowTaskCompletedEventAttributes {
 const NAME: &'static str = "WorkflowTaskCompletedEventAttributes";
 const PACKAGE: &'static str = "outlast.history";
 fn full_name() -> ::prost::alloc::string::String { "outlast.history.WorkflowTaskCompletedEventAttributes".into() }fn type_url() -> ::prost::alloc::string::String { "/outlast.history.WorkflowTaskCompletedEventAttributes".into() }}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WorkerVersionStamp {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub build_id: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for WorkerVersionStamp {
+const NAME: &'static str = "WorkerVersionStamp";
+const PACKAGE: &'static str = "outlast.history";
+fn full_name() -> ::prost::alloc::string::String { "outlast.history.WorkerVersionStamp".into() }fn type_url() -> ::prost::alloc::string::String { "/outlast.history.WorkerVersionStamp".into() }}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkflowTaskCompletedMetadata {
     #[prost(uint32, repeated, tag = "1")]
