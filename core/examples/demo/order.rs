@@ -79,7 +79,18 @@ impl Order {
             }
             Job::DoUpdate(update) => self.update(update),
             // Nothing else is asked for, or means anything to an order.
-            _ => {}
+            Job::SignalWorkflow(_)
+            | Job::UpdateRandomSeed(_)
+            | Job::QueryWorkflow(_)
+            | Job::CancelWorkflow(_)
+            | Job::NotifyHasPatch(_)
+            | Job::ResolveChildWorkflowExecutionStart(_)
+            | Job::ResolveChildWorkflowExecution(_)
+            | Job::ResolveSignalExternalWorkflow(_)
+            | Job::ResolveRequestCancelExternalWorkflow(_)
+            | Job::ResolveNexusOperationStart(_)
+            | Job::ResolveNexusOperation(_)
+            | Job::RemoveFromCache(_) => {}
         }
     }
 

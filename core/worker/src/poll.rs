@@ -98,6 +98,19 @@ fn verdict(error: &Error, failures: u32) -> Verdict {
             Verdict::Spare { after: Duration::from_secs(1 << failures.clamp(1, 4).saturating_sub(1)) }
         }
         Code::Cancelled | Code::DeadlineExceeded => Verdict::Retry { after: Duration::ZERO },
-        _ => Verdict::GiveUp,
+        Code::Ok
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => Verdict::GiveUp,
     }
 }

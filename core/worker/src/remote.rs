@@ -195,7 +195,11 @@ impl Remote {
         Ok(Accepted { task, activities, reset_history_event_id: answer.reset_history_event_id })
     }
 
-    fn completion(&self, done: TaskCompletion, wants_next: bool) -> lens::RespondWorkflowTaskCompletedRequest {
+    fn completion(
+        &self,
+        done: TaskCompletion,
+        wants_next: bool,
+    ) -> lens::RespondWorkflowTaskCompletedRequest {
         let sticky_attributes = self.sticky.as_ref().map(|name| lens::StickyExecutionAttributes {
             worker_task_queue: Some(lens::TaskQueue {
                 name: Bytes::copy_from_slice(name.as_bytes()),
@@ -347,7 +351,7 @@ impl Remote {
             ActivityReport::Failed { failure, cause, details } => {
                 let request = api::RespondActivityTaskFailedRequest {
                     task_token,
-                    failure,
+                    failure: failure.map(|failure| *failure),
                     cause,
                     last_heartbeat_details: details.map(|payloads| Payloads { payloads }),
                     identity,
@@ -404,7 +408,7 @@ impl Remote {
                     namespace,
                     identity,
                     task_token,
-                    response: Some(response),
+                    response: Some(*response),
                     poller_group_id,
                 };
                 return client.respond_nexus_task_completed(&request, options).await.map(|_| ());
@@ -414,7 +418,7 @@ impl Remote {
                     namespace,
                     identity,
                     task_token,
-                    error: Some(error),
+                    error: Some(*error),
                     poller_group_id,
                     ..Default::default()
                 }
@@ -424,7 +428,7 @@ impl Remote {
                     namespace,
                     identity,
                     task_token,
-                    failure: Some(failure),
+                    failure: Some(*failure),
                     poller_group_id,
                     ..Default::default()
                 }

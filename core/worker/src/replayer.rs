@@ -295,7 +295,7 @@ fn beginning(page: &Bytes) -> Result<(RunId, Bytes), String> {
             if run.is_empty() {
                 return Err("its first event names no run".into());
             }
-            Ok((RunId::from(Bytes::from(run)), started.workflow_type.unwrap_or_default().name))
+            Ok((RunId::from(run), started.workflow_type.unwrap_or_default().name))
         }
         _ => Err("its first event is not the start of a workflow".into()),
     }

@@ -191,7 +191,7 @@ impl Worker {
         let activities = self.shared.activities.as_ref().ok_or(CompleteError::NotConfigured("activities"))?;
         let missing = || CompleteError::Malformed("an activity's completion needs a result".into());
         let status = completion.result.and_then(|result| result.status).ok_or_else(missing)?;
-        let arrival = activity::Arrival::Completed(completion.task_token, status);
+        let arrival = activity::Arrival::Completed(completion.task_token, Box::new(status));
         taken(activities.inbox.send(arrival).is_ok())
     }
 
@@ -218,7 +218,7 @@ impl Worker {
         let nexus = self.shared.nexus.as_ref().ok_or(CompleteError::NotConfigured("Nexus tasks"))?;
         let missing = || CompleteError::Malformed("a Nexus task's completion needs a status".into());
         let status = completion.status.ok_or_else(missing)?;
-        taken(nexus.inbox.send(nexus::Arrival::Completed(completion.task_token, status)).is_ok())
+        taken(nexus.inbox.send(nexus::Arrival::Completed(completion.task_token, Box::new(status))).is_ok())
     }
 
     /// Lets a run leave the cache: an eviction activation follows if it is there.
@@ -321,13 +321,13 @@ impl Shared {
             workflows.shards.drain(!self.config.ignore_evicts_on_shutdown).await;
         }
         let (idle, activities) = oneshot::channel();
-        let asked = self.activities.as_ref().map(|half| half.inbox.send(activity::Arrival::WhenIdle(idle)));
-        if let Some(Ok(())) = asked {
+        let asked = |half: &Activities| half.inbox.send(activity::Arrival::WhenIdle(idle)).is_ok();
+        if self.activities.as_ref().is_some_and(asked) {
             let _ = activities.await;
         }
         let (idle, nexus) = oneshot::channel();
-        let asked = self.nexus.as_ref().map(|half| half.inbox.send(nexus::Arrival::WhenIdle(idle)));
-        if let Some(Ok(())) = asked {
+        let asked = |half: &Nexus| half.inbox.send(nexus::Arrival::WhenIdle(idle)).is_ok();
+        if self.nexus.as_ref().is_some_and(asked) {
             let _ = nexus.await;
         }
     }

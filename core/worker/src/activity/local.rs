@@ -21,7 +21,7 @@ pub(crate) enum Input {
     /// A slot is free: the first that waits takes it.
     Slot,
     /// The language is done with it.
-    Completed(Bytes, Status),
+    Completed(Bytes, Box<Status>),
     Tick,
 }
 
@@ -97,7 +97,7 @@ impl Locals {
             Input::Start(run, task) => self.start(now, run, task),
             Input::Cancel(run, name) => self.cancel(now, (run, name)),
             Input::Slot => self.give(now),
-            Input::Completed(token, status) => self.completed(now, &token, status),
+            Input::Completed(token, status) => self.completed(now, &token, *status),
             Input::Tick => self.tick(now),
         }
     }

@@ -62,7 +62,7 @@ fn reasons(outputs: &[Output]) -> Vec<ActivityCancelReason> {
 fn a_result_is_reported_with_the_time_it_took() {
     let mut locals = Locals::default();
     let token = started(&mut locals, 1, task(1));
-    locals.handle(at(4), Input::Completed(token, Status::Completed(Success::default())));
+    locals.handle(at(4), Input::Completed(token, Box::new(Status::Completed(Success::default()))));
     let outputs = out(&mut locals);
     assert_eq!(results(&outputs), [(LocalResult::Completed(None), Duration::from_secs(3))]);
     assert!(matches!(outputs[0], Output::Done(_)));
@@ -115,7 +115,7 @@ fn one_that_runs_too_long_is_reported_and_cancelled_and_its_result_dropped() {
         [(LocalResult::TimedOut(LocalTimeout::StartToClose), Duration::from_secs(5))]
     );
     assert_eq!(reasons(&outputs), [ActivityCancelReason::TimedOut]);
-    locals.handle(at(7), Input::Completed(token, Status::Completed(Success::default())));
+    locals.handle(at(7), Input::Completed(token, Box::new(Status::Completed(Success::default()))));
     let outputs = out(&mut locals);
     assert!(matches!(outputs[..], [Output::Done(_)]), "the slot was held until now: {outputs:?}");
 }
@@ -155,7 +155,7 @@ fn cancelling_one_that_runs_asks_it_once_and_waits_for_its_answer() {
     }
     let outputs = out(&mut locals);
     assert_eq!((reasons(&outputs).len(), results(&outputs).len()), (1, 0));
-    locals.handle(at(1), Input::Completed(token, Status::Cancelled(Cancellation::default())));
+    locals.handle(at(1), Input::Completed(token, Box::new(Status::Cancelled(Cancellation::default()))));
     assert!(matches!(results(&out(&mut locals))[..], [(LocalResult::Cancelled(None), _)]));
 }
 
@@ -172,11 +172,11 @@ fn a_failure_is_carried_and_async_completion_is_one() {
     let token = started(&mut locals, 0, task(1));
     let failure = Failure { message: "no".into(), ..Default::default() };
     let failed = Failed { failure: Some(failure.clone()), ..Default::default() };
-    locals.handle(at(0), Input::Completed(token, Status::Failed(failed)));
+    locals.handle(at(0), Input::Completed(token, Box::new(Status::Failed(failed))));
     let encoded = Bytes::from(failure.encode_to_vec());
     assert_eq!(results(&out(&mut locals)), [(LocalResult::Failed(Some(encoded)), Duration::ZERO)]);
 
     let token = started(&mut locals, 0, task(2));
-    locals.handle(at(0), Input::Completed(token, Status::WillCompleteAsync(WillCompleteAsync {})));
+    locals.handle(at(0), Input::Completed(token, Box::new(Status::WillCompleteAsync(WillCompleteAsync {}))));
     assert!(matches!(results(&out(&mut locals))[..], [(LocalResult::Failed(Some(_)), _)]));
 }

@@ -36,7 +36,7 @@ pub(crate) enum Arrival {
     /// A task that was polled, or given with the answer to a workflow task.
     Task { task: Box<PollActivityTaskQueueResponse>, permit: Permit, eager: bool },
     /// The language is done with a task, remote or local.
-    Completed(Bytes, Status),
+    Completed(Bytes, Box<Status>),
     /// The language says that a task is alive.
     Beat(Bytes, Vec<Payload>),
     /// A run wants a local activity.

@@ -40,7 +40,7 @@ pub(crate) enum Input {
     /// The answer to [`Output::Beat`].
     BeatTaken(Bytes, BeatReply),
     /// The language is done with it.
-    Completed(Bytes, Status),
+    Completed(Bytes, Box<Status>),
     /// [`Output::Report`] was taken, or given up.
     Reported(Bytes),
     /// The worker shuts down: what still runs after the grace is cancelled. Without one nothing is.
@@ -64,7 +64,7 @@ pub(crate) enum Output {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Report {
     Completed(Option<Payload>),
-    Failed { failure: Option<Failure>, cause: i32, details: Option<Vec<Payload>> },
+    Failed { failure: Option<Box<Failure>>, cause: i32, details: Option<Vec<Payload>> },
     Cancelled(Option<Payloads>),
 }
 
@@ -150,7 +150,7 @@ impl Table {
             Input::Started(started) => self.started(now, started),
             Input::Beat(token, details) => self.beat(now, token, details),
             Input::BeatTaken(token, reply) => self.beat_taken(token, reply),
-            Input::Completed(token, status) => self.completed(now, token, status),
+            Input::Completed(token, status) => self.completed(now, token, *status),
             Input::Reported(token) => self.remove(token),
             Input::ShutDown(None) => {}
             Input::ShutDown(Some(grace)) => self.grace = Grace::Until(now + grace),
@@ -231,13 +231,13 @@ impl Table {
             Status::WillCompleteAsync(_) => return self.remove(token),
             Status::Completed(success) => Report::Completed(success.result),
             Status::Failed(failed) => Report::Failed {
-                failure: failed.failure,
+                failure: failed.failure.map(Box::new),
                 cause: failed.cause,
                 details: entry.last_details.take(),
             },
             Status::Cancelled(c) if entry.cancelled == Some(ActivityCancelReason::WorkerShutdown) => {
                 Report::Failed {
-                    failure: Some(stopped(c.failure)),
+                    failure: Some(Box::new(stopped(c.failure))),
                     cause: 0,
                     details: entry.last_details.take(),
                 }

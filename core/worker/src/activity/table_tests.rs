@@ -64,7 +64,7 @@ fn cancelled() -> Status {
 #[test]
 fn a_result_is_reported_and_then_the_slot_is_free() {
     let mut table = running(None, None);
-    table.handle(at(1), Input::Completed(token(), Status::Completed(Success { result: None })));
+    table.handle(at(1), Input::Completed(token(), Box::new(Status::Completed(Success { result: None }))));
     assert_eq!(out(&mut table), [Output::Report(token(), Report::Completed(None))]);
     assert!(!table.is_empty(), "until it is reported");
     table.handle(at(2), Input::Reported(token()));
@@ -102,7 +102,7 @@ fn a_failure_carries_the_latest_details_whether_sent_or_not() {
     let mut table = running(None, Some(10));
     beat(&mut table, 1, "one");
     beat(&mut table, 2, "two");
-    table.handle(at(3), Input::Completed(token(), Status::Failed(Failed::default())));
+    table.handle(at(3), Input::Completed(token(), Box::new(Status::Failed(Failed::default()))));
     let report = Report::Failed { failure: None, cause: 0, details: Some(details("two")) };
     assert_eq!(out(&mut table), [Output::Report(token(), report)]);
 }
@@ -113,7 +113,7 @@ fn a_cancelled_activity_first_sends_the_heartbeat_that_waits() {
     beat(&mut table, 1, "one");
     taken(&mut table, 1, BeatReply { cancel_requested: true, ..Default::default() });
     beat(&mut table, 2, "two");
-    table.handle(at(3), Input::Completed(token(), cancelled()));
+    table.handle(at(3), Input::Completed(token(), Box::new(cancelled())));
     assert_eq!(out(&mut table), [Output::Beat(token(), details("two"))]);
     assert_eq!(
         taken(&mut table, 4, BeatReply::default()),
@@ -149,7 +149,7 @@ fn an_activity_that_the_server_forgot_is_cancelled_and_its_result_swallowed() {
     beat(&mut table, 1, "one");
     let outputs = taken(&mut table, 1, BeatReply { not_found: true, ..Default::default() });
     assert_eq!(reason(&outputs[0]), Some(ActivityCancelReason::NotFound));
-    table.handle(at(2), Input::Completed(token(), Status::Completed(Success::default())));
+    table.handle(at(2), Input::Completed(token(), Box::new(Status::Completed(Success::default()))));
     assert_eq!(out(&mut table), [Output::Done(token())]);
 }
 
@@ -183,7 +183,7 @@ fn shutdown_cancels_when_the_grace_is_over_and_a_cancellation_is_then_a_failure(
     assert_eq!(table.deadline(), Some(at(11)));
     table.handle(at(11), Input::Tick);
     assert_eq!(reason(&out(&mut table)[0]), Some(ActivityCancelReason::WorkerShutdown));
-    table.handle(at(12), Input::Completed(token(), cancelled()));
+    table.handle(at(12), Input::Completed(token(), Box::new(cancelled())));
     let outputs = out(&mut table);
     assert!(matches!(&outputs[..], [Output::Report(_, Report::Failed { .. })]), "{outputs:?}");
 }
@@ -208,14 +208,14 @@ fn without_a_grace_nothing_is_cancelled() {
 #[test]
 fn an_activity_that_somebody_else_completes_is_reported_by_nobody_here() {
     let mut table = running(None, None);
-    table.handle(at(1), Input::Completed(token(), Status::WillCompleteAsync(WillCompleteAsync {})));
+    table.handle(at(1), Input::Completed(token(), Box::new(Status::WillCompleteAsync(WillCompleteAsync {}))));
     assert_eq!(out(&mut table), [Output::Done(token())]);
 }
 
 #[test]
 fn a_second_result_is_ignored() {
     let mut table = running(None, None);
-    let done = || Input::Completed(token(), Status::Completed(Success::default()));
+    let done = || Input::Completed(token(), Box::new(Status::Completed(Success::default())));
     table.handle(at(1), done());
     out(&mut table);
     table.handle(at(1), done());

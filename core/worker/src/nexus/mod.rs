@@ -32,7 +32,7 @@ pub(crate) enum Arrival {
     /// A task that was polled.
     Task(Box<PollNexusTaskQueueResponse>, Permit),
     /// The language is done with a task.
-    Completed(Bytes, Status),
+    Completed(Bytes, Box<Status>),
     /// The worker ends: the grace begins.
     ShutDown(Option<Duration>),
     /// Say so when nothing is held any more.

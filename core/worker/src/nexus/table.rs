@@ -33,7 +33,7 @@ pub(crate) struct Started {
 pub(crate) enum Input {
     Started(Started),
     /// The language is done with it.
-    Completed(Bytes, Status),
+    Completed(Bytes, Box<Status>),
     /// [`Output::Report`] was taken, or given up.
     Reported(Bytes),
     /// The worker shuts down: what still runs after the grace is cancelled. Without one nothing is.
@@ -53,9 +53,9 @@ pub(crate) enum Output {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Report {
-    Completed { response: Response, poller_group: String },
-    Error { error: HandlerError, poller_group: String },
-    Failure { failure: Failure, poller_group: String },
+    Completed { response: Box<Response>, poller_group: String },
+    Error { error: Box<HandlerError>, poller_group: String },
+    Failure { failure: Box<Failure>, poller_group: String },
 }
 
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Table {
     pub(crate) fn handle(&mut self, now: Time, input: Input) {
         match input {
             Input::Started(started) => self.started(started),
-            Input::Completed(token, status) => self.completed(token, status),
+            Input::Completed(token, status) => self.completed(token, *status),
             Input::Reported(token) => self.remove(token),
             Input::ShutDown(grace) => self.grace_ends = grace.map(|grace| now + grace),
             Input::Tick => self.tick(now),
@@ -117,13 +117,15 @@ impl Table {
         let report = match status {
             Status::AckCancel(_) => return self.remove(token),
             Status::Completed(response) if entry.kind.fits(&response) => {
-                Report::Completed { response, poller_group }
+                Report::Completed { response: Box::new(response), poller_group }
             }
-            Status::Completed(_) => Report::Error { error: wrong_kind(entry.kind), poller_group },
+            Status::Completed(_) => Report::Error { error: Box::new(wrong_kind(entry.kind)), poller_group },
             #[expect(deprecated, reason = "languages that answer in the older form")]
-            Status::Error(error) => Report::Error { error, poller_group },
-            Status::Failure(failure) if entry.failures => Report::Failure { failure, poller_group },
-            Status::Failure(failure) => Report::Error { error: older_form(failure), poller_group },
+            Status::Error(error) => Report::Error { error: Box::new(error), poller_group },
+            Status::Failure(failure) if entry.failures => {
+                Report::Failure { failure: Box::new(failure), poller_group }
+            }
+            Status::Failure(failure) => Report::Error { error: Box::new(older_form(failure)), poller_group },
         };
         entry.reporting = true;
         if let Some(at) = entry.deadline.take() {

@@ -30,7 +30,7 @@ fn start_response() -> Response {
 }
 
 fn completed(table: &mut Table, second: u64, status: Status) -> Vec<Output> {
-    table.handle(at(second), Input::Completed(token(), status));
+    table.handle(at(second), Input::Completed(token(), Box::new(status)));
     out(table)
 }
 
@@ -44,7 +44,7 @@ fn error(outputs: &[Output]) -> &HandlerError {
 #[test]
 fn an_answer_is_reported_and_then_the_slot_is_free() {
     let mut table = running(Kind::Start, true);
-    let report = Report::Completed { response: start_response(), poller_group: "g".into() };
+    let report = Report::Completed { response: Box::new(start_response()), poller_group: "g".into() };
     assert_eq!(
         completed(&mut table, 1, Status::Completed(start_response())),
         [Output::Report(token(), report)]
@@ -97,7 +97,7 @@ fn a_failure_takes_the_form_that_the_caller_understands() {
         ..Default::default()
     };
     let mut newer = running(Kind::Start, true);
-    let report = Report::Failure { failure: failure(), poller_group: "g".into() };
+    let report = Report::Failure { failure: Box::new(failure()), poller_group: "g".into() };
     assert_eq!(completed(&mut newer, 1, Status::Failure(failure())), [Output::Report(token(), report)]);
 
     let mut older = running(Kind::Start, false);

@@ -3,7 +3,9 @@
 mod activities;
 mod ending;
 mod nexus;
+mod replays;
 mod server;
+mod workflows;
 
 use outlast_worker::{TaskTypes, WorkerConfig};
 
