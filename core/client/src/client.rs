@@ -298,7 +298,8 @@ impl Inner {
             }
         };
         let expired = |_| Error::new(Kind::TimedOut, Code::DeadlineExceeded, "the deadline passed", false);
-        timeout(left, answer).await.map_err(expired)?
+        // Pinned where it is: the future of a gRPC call is some kilobytes, and would be moved into the timeout.
+        timeout(left, std::pin::pin!(answer)).await.map_err(expired)?
     }
 
     fn observe(

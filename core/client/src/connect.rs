@@ -1,10 +1,10 @@
-//! Connections: TLS, keep-alive, compression, one channel per address of the server. Knows nothing of retries: it
-//! makes one try and says how that ended.
+//! A server over the network: opens connections, looks addresses up, sends one request and says how that ended. Knows
+//! nothing of retries.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{
     Arc, OnceLock, PoisonError, RwLock, Weak,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 use std::{net::SocketAddr, task::Poll, time::Duration};
 
@@ -17,15 +17,17 @@ use tonic::{
     Extensions, Request,
     client::Grpc,
     codec::CompressionEncoding,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::{Channel, Endpoint},
 };
 
+use crate::endpoint::endpoint;
+use crate::lanes::{Lane, Lanes};
 use crate::{
-    ClientOptions, Code, Compression, Error, HttpConnectProxy, Metadata, Target, TlsOptions, codec::Raw,
-    error, proxy, resolve,
+    ClientOptions, Code, Compression, Error, HttpConnectProxy, Kind, Metadata, Target, codec::Raw, error,
+    proxy, resolve,
 };
 
-/// Below this size gzip costs more than it saves, by any measure.
+/// Below this size a message fits one packet, compressed or not; figures in `docs/decisions/010`.
 const COMPRESS_MIN: usize = 1024;
 
 /// A server reached over the network. Nothing is opened before the first call.
@@ -38,49 +40,9 @@ pub(crate) struct Network {
     gzip_refused: AtomicBool,
     decode_limit: usize,
     /// `None` until the first call; then as the name was last resolved.
-    channels: RwLock<Option<Arc<Channels>>>,
+    lanes: RwLock<Option<Arc<Lanes>>>,
     first: tokio::sync::Mutex<()>,
     resolver: OnceLock<AbortHandle>,
-}
-
-/// One lane per address, used in turn: a retry goes elsewhere than the try that failed.
-struct Channels {
-    lanes: Vec<Arc<Lane>>,
-    next: AtomicUsize,
-}
-
-/// The connection to one address, or to whatever the name leads to.
-struct Lane {
-    address: Option<SocketAddr>,
-    channel: Channel,
-    /// Connecting failed: other lanes are preferred until the name is looked up again.
-    down: AtomicBool,
-}
-
-impl Lane {
-    fn new(address: Option<SocketAddr>, channel: Channel) -> Arc<Self> {
-        Arc::new(Self { address, channel, down: AtomicBool::new(false) })
-    }
-}
-
-impl Channels {
-    /// The next lane, those that are down left out; if all are, they get another chance.
-    fn pick(&self) -> Option<Arc<Lane>> {
-        if let Some(lane) = self.pick_up() {
-            return Some(lane);
-        }
-        for lane in &self.lanes {
-            lane.down.store(false, Ordering::Relaxed);
-        }
-        self.pick_up()
-    }
-
-    fn pick_up(&self) -> Option<Arc<Lane>> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let (before, after) = self.lanes.split_at(turn.checked_rem(self.lanes.len())?);
-        let mut in_turn = after.iter().chain(before);
-        in_turn.find(|lane| !lane.down.load(Ordering::Relaxed)).cloned()
-    }
 }
 
 impl Network {
@@ -102,7 +64,7 @@ impl Network {
             },
             gzip_refused: AtomicBool::new(false),
             decode_limit: options.decode_limit,
-            channels: RwLock::new(None),
+            lanes: RwLock::new(None),
             first: tokio::sync::Mutex::new(()),
             resolver: OnceLock::new(),
         })
@@ -139,19 +101,18 @@ impl Network {
         request: &Bytes,
         compress: bool,
     ) -> Result<Bytes, Error> {
-        let channels = self.channels().await?;
-        let none =
-            || Error::new(crate::Kind::Unreachable, Code::Unavailable, "the server has no address", true);
-        let mut lane = channels.pick().ok_or_else(none)?;
+        let lanes = self.lanes().await?;
+        let none = || Error::new(Kind::Unreachable, Code::Unavailable, "the server has no address", true);
+        let mut lane = lanes.pick().ok_or_else(none)?;
         loop {
             let request =
                 Request::from_parts(headers.clone().into_map(), Extensions::default(), request.clone());
-            let error = match self.send_on(lane.channel.clone(), path.clone(), request, compress).await {
+            let error = match self.send_on(lane.channel(), path.clone(), request, compress).await {
                 Err(error) if error.is_connect() => error,
                 other => return other,
             };
-            lane.down.store(true, Ordering::Relaxed);
-            lane = channels.pick_up().ok_or(error)?;
+            lane.mark_down();
+            lane = lanes.pick_up().ok_or(error)?;
         }
     }
 
@@ -175,22 +136,22 @@ impl Network {
         answer.map(tonic::Response::into_inner).map_err(|status| error::from_tonic(&authority(), status))
     }
 
-    async fn channels(self: &Arc<Self>) -> Result<Arc<Channels>, Error> {
-        if let Some(channels) = self.current() {
-            return Ok(channels);
+    async fn lanes(self: &Arc<Self>) -> Result<Arc<Lanes>, Error> {
+        if let Some(lanes) = self.current() {
+            return Ok(lanes);
         }
         let _first = self.first.lock().await;
         match self.current() {
-            Some(channels) => Ok(channels),
+            Some(lanes) => Ok(lanes),
             None => self.open().await,
         }
     }
 
-    fn current(&self) -> Option<Arc<Channels>> {
-        self.channels.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn current(&self) -> Option<Arc<Lanes>> {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn open(self: &Arc<Self>) -> Result<Arc<Channels>, Error> {
+    async fn open(self: &Arc<Self>) -> Result<Arc<Lanes>, Error> {
         let Some(interval) = self.resolve_interval else {
             let channel = match &self.proxy {
                 Some(proxy) => self.through(proxy.clone()),
@@ -198,33 +159,28 @@ impl Network {
             };
             return Ok(self.replace(vec![Lane::new(None, channel)]));
         };
-        let channels = self.balance(&resolve::lookup(&self.target).await?);
+        let lanes = self.balance(&resolve::lookup(&self.target).await?);
         let task = tokio::spawn(resolve_again(Arc::downgrade(self), interval));
         // Only one task ever opens, under `first`; were there another handle, both would end with this client.
         if let Err(second) = self.resolver.set(task.abort_handle()) {
             second.abort();
         }
-        Ok(channels)
+        Ok(lanes)
     }
 
     /// Keeps the channels whose addresses are still there, opens those that are new, lets go of the rest: calls
     /// that are under way on them end in peace.
-    fn balance(&self, addresses: &[SocketAddr]) -> Arc<Channels> {
+    fn balance(&self, addresses: &[SocketAddr]) -> Arc<Lanes> {
         let old = self.current();
-        let known = |address: SocketAddr| -> Option<Channel> {
-            let lane = old.as_ref()?.lanes.iter().find(|lane| lane.address == Some(address))?;
-            Some(lane.channel.clone())
-        };
+        let known = |address| old.as_ref().and_then(|lanes| lanes.to(address));
         let channel = |address| known(address).unwrap_or_else(|| self.to_address(address));
         self.replace(addresses.iter().map(|address| Lane::new(Some(*address), channel(*address))).collect())
     }
 
-    /// The first turn is anyone's: else all clients of a server would begin with the same address.
-    fn replace(&self, lanes: Vec<Arc<Lane>>) -> Arc<Channels> {
-        let next = AtomicUsize::new(fastrand::usize(..=usize::MAX >> 1));
-        let channels = Arc::new(Channels { lanes, next });
-        *self.channels.write().unwrap_or_else(PoisonError::into_inner) = Some(channels.clone());
-        channels
+    fn replace(&self, all: Vec<Arc<Lane>>) -> Arc<Lanes> {
+        let lanes = Lanes::new(all, fastrand::usize(..));
+        *self.lanes.write().unwrap_or_else(PoisonError::into_inner) = Some(lanes.clone());
+        lanes
     }
 
     fn to_address(&self, address: SocketAddr) -> Channel {
@@ -262,7 +218,7 @@ async fn unpanicked<F: Future>(future: F) -> Result<F::Output, Error> {
             Ok(poll) => poll.map(Ok),
             Err(_) => {
                 let text = "the server's answer cannot be read: its status details are not base64";
-                Poll::Ready(Err(Error::new(crate::Kind::Malformed, Code::Internal, text, false)))
+                Poll::Ready(Err(Error::new(Kind::Malformed, Code::Internal, text, false)))
             }
         }
     })
@@ -292,55 +248,12 @@ fn refuses_gzip(error: &Error) -> bool {
     error.code == Code::Unimplemented && about
 }
 
-fn endpoint(options: &ClientOptions) -> Result<Endpoint, Error> {
-    let tls = options.uses_tls();
-    let scheme = if tls { "https" } else { "http" };
-    let uri = |authority: &str| -> Result<Uri, Error> {
-        let text = format!("{scheme}://{authority}");
-        text.parse().map_err(|e| Error::config(format!("`{text}` is not an address: {e}")))
-    };
-    let mut endpoint = Endpoint::from(uri(&options.target.authority())?)
-        .connect_timeout(options.connect_timeout)
-        .user_agent(format!("{}/{}", options.client_name, options.client_version))
-        .map_err(|e| Error::config("client name and version must be printable ASCII").with_source(e))?;
-    if let Some(pings) = options.keep_alive {
-        let endpoint_with_pings =
-            endpoint.http2_keep_alive_interval(pings.interval).keep_alive_while_idle(true);
-        endpoint = endpoint_with_pings.keep_alive_timeout(pings.timeout);
-    }
-    if !tls {
-        return Ok(endpoint);
-    }
-    let settings = options.tls.clone().unwrap_or_default();
-    if let Some(name) = &settings.server_name {
-        endpoint = endpoint.origin(uri(name)?);
-    }
-    endpoint.tls_config(tls_config(settings, options.target.host())).map_err(|e| {
-        let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
-        Error::config(format!("the TLS settings cannot be used: {why}")).with_source(e)
-    })
-}
-
-fn tls_config(settings: TlsOptions, host: &str) -> ClientTlsConfig {
-    let name = settings.server_name.unwrap_or_else(|| host.to_owned());
-    let config = ClientTlsConfig::new().domain_name(name);
-    let config = match settings.ca {
-        Some(pem) => config.ca_certificate(Certificate::from_pem(pem)),
-        None => config.with_native_roots(),
-    };
-    match settings.identity {
-        Some(own) => config.identity(Identity::from_pem(own.certificate, own.key)),
-        None => config,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::TlsOptions;
 
     fn network(target: &str) -> Arc<Network> {
         Arc::new(Network::new(&ClientOptions::new(target.parse().unwrap())).unwrap())
@@ -353,30 +266,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_address_has_its_turn_as_last_looked_up() {
+    async fn lanes_follow_the_addresses() {
         let network = network("temporal.test:7233");
         let addresses = |numbers: [u8; 2]| numbers.map(|n| SocketAddr::from(([127, 0, 0, n], 7233)));
-        let turns = |channels: &Channels| -> BTreeSet<SocketAddr> {
-            (0..channels.lanes.len()).filter_map(|_| channels.pick()?.address).collect()
-        };
-        let first = network.balance(&addresses([1, 2]));
-        assert_eq!(turns(&first), BTreeSet::from(addresses([1, 2])));
-        let second = network.balance(&addresses([2, 3]));
-        assert_eq!(turns(&second), BTreeSet::from(addresses([2, 3])));
-        assert!(Arc::ptr_eq(&network.current().unwrap(), &second));
-    }
-
-    #[tokio::test]
-    async fn an_address_that_is_down_is_passed_over_until_all_are() {
-        let network = network("temporal.test:7233");
-        let addresses = [1, 2].map(|n| SocketAddr::from(([127, 0, 0, n], 7233)));
-        let channels = network.balance(&addresses);
-        channels.lanes[0].down.store(true, Ordering::Relaxed);
-        let picked: Vec<_> = (0..3).map(|_| channels.pick().unwrap().address.unwrap()).collect();
-        assert_eq!(picked, [addresses[1]; 3]);
-        channels.lanes[1].down.store(true, Ordering::Relaxed);
-        assert!(channels.pick_up().is_none());
-        assert!(channels.pick().is_some(), "all get another chance");
+        network.balance(&addresses([1, 2]));
+        network.balance(&addresses([2, 3]));
+        assert_eq!(network.current().unwrap().addresses(), addresses([2, 3]));
     }
 
     #[tokio::test]
@@ -384,15 +279,16 @@ mod tests {
         let network = network("temporal.test:7233");
         let ((listener, there), (gone, nowhere)) = (listener().await, listener().await);
         drop(gone);
-        network.balance(&[nowhere, there]).next.store(0, Ordering::Relaxed);
+        let lane = |address| Lane::new(Some(address), network.to_address(address));
+        *network.lanes.write().unwrap() = Some(Lanes::new(vec![lane(nowhere), lane(there)], 0));
         let path = PathAndQuery::from_static("/test.Service/Method");
+        let ask = || network.unary(path.clone(), Metadata::default(), Bytes::new());
         tokio::select! {
-            answer = network.unary(path.clone(), Metadata::default(), Bytes::new()) => panic!("{answer:?}"),
-            accepted = listener.accept() => { accepted.unwrap(); }
+            answer = ask() => panic!("{answer:?}"),
+            accepted = listener.accept() => drop(accepted.unwrap()),
         }
-        assert!(network.current().unwrap().lanes[0].down.load(Ordering::Relaxed));
         network.balance(&[nowhere]);
-        let error = network.unary(path, Metadata::default(), Bytes::new()).await.unwrap_err();
+        let error = ask().await.unwrap_err();
         assert!(error.is_connect() && error.message.contains("refused"), "{error}");
     }
 
@@ -403,8 +299,8 @@ mod tests {
         while network.current().is_none() {
             tokio::time::sleep(resolve::INTERVAL_MIN).await;
         }
-        let found = network.current().unwrap();
-        assert!(found.lanes.iter().all(|lane| lane.address.is_some_and(|a| a.ip().is_loopback())));
+        let found = network.current().unwrap().addresses();
+        assert!(!found.is_empty() && found.iter().all(|address| address.ip().is_loopback()));
         drop(network);
         task.await.unwrap();
     }
@@ -421,8 +317,11 @@ mod tests {
         assert_eq!(interval("temporal.test:1", |o| o.resolve_interval = None), None);
         assert_eq!(interval("temporal.test:1", |o| o.proxy = HttpConnectProxy::parse("p:1").ok()), None);
         let named = |o: &mut ClientOptions| {
-            o.tls =
-                Some(TlsOptions { ca: Some(Vec::new()), server_name: Some("a.test".into()), identity: None });
+            o.tls = Some(TlsOptions {
+                ca: Some(Vec::new()),
+                server_name: Some("a.test".into()),
+                ..TlsOptions::default()
+            });
         };
         assert_eq!(interval("temporal.test:1", named), None);
         for target in ["localhost:1", "10.0.0.1:1", "[fe80::1]:1"] {

@@ -15,9 +15,11 @@
 mod client;
 mod codec;
 mod connect;
+mod endpoint;
 pub mod envconfig;
 mod error;
 mod in_process;
+mod lanes;
 mod metadata;
 mod observe;
 mod options;
@@ -26,6 +28,7 @@ mod resolve;
 pub mod retry;
 pub mod rpc;
 mod target;
+mod verify;
 
 pub use client::{CallOptions, Client};
 pub use error::{Error, Kind};

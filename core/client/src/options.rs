@@ -108,6 +108,11 @@ impl ClientOptions {
                 self.target
             )));
         }
+        if self.tls.as_ref().is_some_and(|tls| tls.verification_disabled && tls.ca.is_some()) {
+            return Err(Error::config(
+                "TLS verification is disabled, but an authority to trust is given: choose one",
+            ));
+        }
         Ok(())
     }
 
@@ -146,6 +151,9 @@ pub struct TlsOptions {
     pub identity: Option<TlsIdentity>,
     /// The name in the server's certificate, if it is not the target's host.
     pub server_name: Option<String>,
+    /// Trust anyone, whatever certificate they show. Not together with `ca`. Never do this across a network that
+    /// others use.
+    pub verification_disabled: bool,
 }
 
 /// Says what is set, not what it is.
@@ -156,6 +164,7 @@ impl fmt::Debug for TlsOptions {
             .field("ca", &ca)
             .field("identity", &identity)
             .field("server_name", &self.server_name)
+            .field("verification_disabled", &self.verification_disabled)
             .finish()
     }
 }
@@ -301,6 +310,10 @@ mod tests {
         let mut secure = options("https://a:1");
         secure.tls_disabled = true;
         assert!(secure.check().unwrap_err().message.contains("TLS is disabled"));
+        let mut both = options("https://a:1");
+        both.tls =
+            Some(TlsOptions { ca: Some(Vec::new()), verification_disabled: true, ..TlsOptions::default() });
+        assert!(both.check().unwrap_err().message.contains("choose one"));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct ProfileTls {
     pub server_ca_cert: Option<Source>,
     /// `server_name`
     pub server_name: Option<String>,
-    /// `disable_host_verification`: known, so that files which have it can be read, and refused when it is on.
+    /// `disable_host_verification`: see [`TlsOptions::verification_disabled`].
     pub disable_host_verification: Option<bool>,
 }
 
@@ -186,12 +186,6 @@ impl ClientOptions {
 }
 
 fn tls_options(tls: &ProfileTls) -> Result<TlsOptions, Error> {
-    if tls.disable_host_verification == Some(true) {
-        return Err(Error::config(
-            "tls.disable_host_verification is not supported: give the server's authority as tls.server_ca_cert_path, \
-             and its name as tls.server_name",
-        ));
-    }
     let identity = match (&tls.client_cert, &tls.client_key) {
         (None, None) => None,
         (Some(cert), Some(key)) => Some(TlsIdentity { certificate: pem(cert)?, key: pem(key)? }),
@@ -199,7 +193,8 @@ fn tls_options(tls: &ProfileTls) -> Result<TlsOptions, Error> {
         (None, Some(_)) => return Err(Error::config("tls.client_key is set, but tls.client_cert is not")),
     };
     let ca = tls.server_ca_cert.as_ref().map(pem).transpose()?;
-    Ok(TlsOptions { ca, identity, server_name: tls.server_name.clone() })
+    let verification_disabled = tls.disable_host_verification == Some(true);
+    Ok(TlsOptions { ca, identity, server_name: tls.server_name.clone(), verification_disabled })
 }
 
 fn pem(source: &Source) -> Result<Vec<u8>, Error> {

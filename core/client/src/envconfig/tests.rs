@@ -114,6 +114,10 @@ fn tls_of_a_profile() {
     let identity = options.tls.unwrap().identity.unwrap();
     assert_eq!((identity.certificate, identity.key), (b"CERT".to_vec(), b"KEY".to_vec()));
 
+    let trusting =
+        loaded(&[("TEMPORAL_TLS_DISABLE_HOST_VERIFICATION", "1")], &LoadOptions::default()).unwrap();
+    assert!(ClientOptions::from_profile(&trusting).unwrap().tls.unwrap().verification_disabled);
+
     let clear = ClientOptions::from_profile(&loaded(&[], &named("clear")).unwrap()).unwrap();
     assert!(!clear.uses_tls() && clear.api_key.is_some());
     let again = loaded(&[("TEMPORAL_TLS", "true")], &named("clear")).unwrap();
@@ -136,7 +140,6 @@ fn what_is_wrong_with_tls_is_named() {
     has(&[("TEMPORAL_TLS_SERVER_CA_CERT_PATH", "/nowhere.pem")], "cannot read /nowhere.pem");
     let both = [("TEMPORAL_TLS_SERVER_CA_CERT_PATH", "a"), ("TEMPORAL_TLS_SERVER_CA_CERT_DATA", "b")];
     has(&both, "TEMPORAL_TLS_SERVER_CA_CERT_PATH and TEMPORAL_TLS_SERVER_CA_CERT_DATA are both set");
-    has(&[("TEMPORAL_TLS_DISABLE_HOST_VERIFICATION", "1")], "not supported");
     has(&[("TEMPORAL_GRPC_META_GRPC_X", "1")], "`grpc-x`");
 }
 

@@ -7,6 +7,9 @@ use bytes::Bytes;
 use outlast_client::{
     CallOptions, Client, ClientOptions, Code, Kind, Metadata, Service, ServiceFuture, Status,
 };
+use outlast_proto::lens::api as lens;
+use outlast_proto::temporal::api::workflowservice::v1 as api;
+use prost::Message;
 use tokio::time::Instant;
 
 type Answer = Result<Bytes, Status>;
@@ -93,6 +96,32 @@ async fn a_call_ends_after_thirty_seconds_and_a_poll_asks_again_after_seventy() 
     );
     assert_eq!(start.elapsed(), Duration::from_secs(200));
     assert_eq!(script.asked.lock().unwrap().len(), 1 + 3, "asked at 0 s, 70.2 s and 140.6 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_says_what_failed_before() {
+    let (client, _) = client(vec![failed(Code::Unavailable)]);
+    let error = ask(&client, CallOptions::default()).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (Kind::TimedOut, Code::DeadlineExceeded));
+    assert_eq!(error.message, "no answer within 30s; the try before ended with: no");
+}
+
+#[tokio::test]
+async fn bytes_of_an_answer_are_slices_of_what_the_service_gave() {
+    let history = lens::GetWorkflowExecutionHistoryResponse {
+        history: Some(vec![1; 1_000].into()),
+        next_page_token: vec![2; 100].into(),
+    };
+    let given = Bytes::from(history.encode_to_vec());
+    let (client, _) = client(vec![Ok(given.clone())]);
+    let request = api::GetWorkflowExecutionHistoryRequest::default();
+    let answer = client.get_workflow_execution_history(&request, CallOptions::default()).await.unwrap();
+    assert_eq!(answer, history);
+    let given = given.as_ptr_range();
+    for slice in [answer.history.unwrap(), answer.next_page_token] {
+        let slice = slice.as_ptr_range();
+        assert!(given.start <= slice.start && slice.end <= given.end);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -111,6 +111,14 @@ async fn a_server_of_another_name_needs_the_override() {
 }
 
 #[tokio::test]
+async fn anyone_is_trusted_if_that_is_asked_for() {
+    let server = serve(&authority(), "temporal.test", None).await;
+    let mut options = server.options();
+    options.tls = Some(TlsOptions { verification_disabled: true, ..TlsOptions::default() });
+    assert_eq!(ask(options).await.unwrap(), "secure");
+}
+
+#[tokio::test]
 async fn a_server_that_wants_to_know_us() {
     let (authority, clients) = (authority(), authority());
     let server = serve(&authority, "127.0.0.1", Some(&clients)).await;

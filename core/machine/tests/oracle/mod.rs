@@ -239,43 +239,48 @@ fn length(activation: &Value) -> u32 {
     activation["history_length"].as_u64().unwrap_or(0) as u32
 }
 
-/// Hands out the recorded answers. Where the reference grouped a task with a later one, its answers are those of the
-/// later one: local activities, which leave no trace in an empty task, are asked for as soon as there is an activation.
+/// Hands out the recorded answers: those of an activation of the reference once all its jobs were told here. (Where the
+/// reference joined tasks, they are told here in several activations.)
 struct Answers<'a> {
     case: &'a Case,
-    taken: BTreeMap<u32, usize>,
-    given: BTreeMap<u32, usize>,
+    step: usize,
+    position: BTreeMap<u32, usize>,
+    told: Vec<Value>,
 }
 
 impl<'a> Answers<'a> {
     fn new(case: &'a Case) -> Self {
-        Self { case, taken: BTreeMap::new(), given: BTreeMap::new() }
+        Self { case, step: 0, position: BTreeMap::new(), told: Vec::new() }
     }
 
     fn next(&mut self, activation: &Value) -> Vec<lang::WorkflowCommand> {
-        let at = length(activation);
-        let group = self.case.expected.iter().map(|s| length(&s.activation)).find(|&l| l >= at).unwrap_or(at);
-        let empty = Vec::new();
-        let script = self.case.script.get(&group).unwrap_or(&empty);
-        let position = self.taken.entry(group).or_default();
-        let takes = if at == group {
-            let n = self.given.entry(group).or_default();
-            let mut steps = self.case.expected.iter().filter(|s| length(&s.activation) == group);
-            let upto: usize = steps.by_ref().take(*n + 1).map(|s| s.takes).sum();
-            *n += 1;
-            upto.saturating_sub(*position)
-        } else {
-            script[(*position).min(script.len())..].iter().take_while(|c| is_local(c)).count()
-        };
-        let from = (*position).min(script.len());
-        let to = (from + takes).min(script.len());
-        *position = to;
-        script[from..to].to_vec()
+        self.told.extend(activation["jobs"].as_array().unwrap().iter().filter(|j| !is_patch(j)).cloned());
+        let mut commands = Vec::new();
+        while let Some(step) = self.case.expected.get(self.step) {
+            let mut rest = self.told.clone();
+            let jobs = step.activation["jobs"].as_array().unwrap();
+            let all_told = jobs.iter().filter(|j| !is_patch(j)).all(|job| {
+                let at = rest.iter().position(|told| told == job);
+                at.map(|at| rest.remove(at)).is_some()
+            });
+            if !all_told || length(&step.activation) < length(activation) {
+                break;
+            }
+            self.told = rest;
+            self.step += 1;
+            let group = length(&step.activation);
+            let script = self.case.script.get(&group).map(Vec::as_slice).unwrap_or_default();
+            let position = self.position.entry(group).or_default();
+            let to = (*position + step.takes).min(script.len());
+            commands.extend_from_slice(&script[*position..to]);
+            *position = to;
+        }
+        commands
     }
 }
 
-fn is_local(command: &lang::WorkflowCommand) -> bool {
-    matches!(command.variant, Some(lang::workflow_command::Variant::ScheduleLocalActivity(_)))
+fn is_patch(job: &Value) -> bool {
+    job.get("notify_has_patch").is_some()
 }
 
 /// Plays a case and compares.

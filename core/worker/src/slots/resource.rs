@@ -207,9 +207,8 @@ impl ResourceSlots {
         let _waiting = Waiting::new(self, wanted.is_sticky);
         let _turn = self.turns[usize::from(wanted.is_sticky)].lock().await;
         loop {
-            // Enabled before asking: a release between the answer and the wait still wakes.
-            let mut released = std::pin::pin!(self.released.notified());
-            released.as_mut().enable();
+            // Made before asking: a release between the answer and the wait still wakes.
+            let released = self.released.notified();
             match self.ask(wanted) {
                 Decision::Give => return Ticket::plain(),
                 Decision::AfterRelease => released.await,

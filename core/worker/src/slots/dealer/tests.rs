@@ -257,7 +257,8 @@ async fn no_race_loses_a_slot() {
         let slots = Slots::new(supplier, SlotsOptions { permits_max: Some(4), ..SlotsOptions::default() });
         let tasks: Vec<_> = (0..8u64).map(|seed| tokio::spawn(racing(slots.clone(), row, seed))).collect();
         for task in tasks {
-            task.await.unwrap();
+            // Only so that a lost wake-up fails rather than hangs.
+            tokio::time::timeout(Duration::from_secs(60), task).await.expect("nobody stands still").unwrap();
         }
         slots.close();
         slots.all_returned().await;
