@@ -1,7 +1,7 @@
 //! The server as a worker sees it: each call filled in with who the worker is. No state but the client itself, which
 //! can be exchanged while calls are made.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use crate::activity::{BeatReply, Report as ActivityReport};
 use crate::config::{Versioning, WorkerConfig};
 use crate::nexus::Report as NexusReport;
 use crate::pollers::Polled;
+use crate::telemetry::WorkerMetrics;
 
 /// How long the announcement of the end may take.
 const ANNOUNCEMENT: Duration = Duration::from_secs(5);
@@ -34,6 +35,7 @@ const SERVICE: &str = "temporal.api.workflowservice.v1.WorkflowService";
 pub(crate) struct Remote {
     client: RwLock<Client>,
     config: WorkerConfig,
+    metrics: Arc<WorkerMetrics>,
     identity: String,
     /// Names this worker among all that ever were.
     pub(crate) instance_key: String,
@@ -61,12 +63,12 @@ pub(crate) struct Accepted {
 }
 
 impl Remote {
-    pub(crate) fn new(client: Client, config: WorkerConfig) -> Self {
+    pub(crate) fn new(client: Client, config: WorkerConfig, metrics: Arc<WorkerMetrics>) -> Self {
         let identity = config.identity.clone().unwrap_or_else(|| client.identity());
         let cached = config.task_types.workflows && config.max_cached_workflows > 0;
         let sticky = cached.then(|| format!("{identity}-{}", unique()));
         let instance_key = unique();
-        Self { client: RwLock::new(client), config, identity, instance_key, sticky }
+        Self { client: RwLock::new(client), config, metrics, identity, instance_key, sticky }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -108,7 +110,12 @@ impl Remote {
         };
         let request = request.encode_to_vec().into();
         let answer = self.client().call_bytes(SERVICE, "PollWorkflowTaskQueue", request, options).await?;
-        Ok(read_poll(answer))
+        let polled = read_poll(answer);
+        match &polled.task {
+            Some(_) => self.metrics.workflow_polls_succeeded.add(1),
+            None => self.metrics.workflow_polls_empty.add(1),
+        }
+        Ok(polled)
     }
 
     pub(crate) async fn poll_activity(
@@ -128,6 +135,9 @@ impl Remote {
             ..Default::default()
         };
         let task = self.client().poll_activity_task_queue(&request, options).await?;
+        if task.task_token.is_empty() {
+            self.metrics.activity_polls_empty.add(1);
+        }
         let suggestion = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
         Ok(Polled { task: (!task.task_token.is_empty()).then(|| Box::new(task)), suggestion, backlog: None })
     }
@@ -147,6 +157,9 @@ impl Remote {
             ..Default::default()
         };
         let task = self.client().poll_nexus_task_queue(&request, options).await?;
+        if task.task_token.is_empty() {
+            self.metrics.nexus.polls_empty.add(1);
+        }
         let suggestion = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
         Ok(Polled { task: (!task.task_token.is_empty()).then(|| Box::new(task)), suggestion, backlog: None })
     }

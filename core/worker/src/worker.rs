@@ -12,15 +12,18 @@ use outlast_proto::coresdk;
 use outlast_proto::coresdk::workflow_activation::WorkflowActivation;
 use outlast_proto::coresdk::workflow_completion::WorkflowActivationCompletion;
 use outlast_proto::lens::lang;
+use outlast_proto::temporal::api::worker::v1::WorkerHeartbeat;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::config::WorkerConfig;
 use crate::handout::Handout;
+use crate::heartbeat::Vitals;
 use crate::poll::Polling;
 use crate::remote::Remote;
 use crate::shutdown::{Ending, Input as ShutdownInput};
+use crate::sizes::SizeLimits;
 use crate::telemetry::Metrics;
 use crate::workflow::Shards;
 use crate::{CompleteError, ConfigError, PollError, activity, nexus};
@@ -65,6 +68,7 @@ pub(crate) struct Shared {
     activities: Option<Activities>,
     nexus: Option<Nexus>,
     namespace: Arc<Mutex<NamespaceFacts>>,
+    vitals: Vitals,
 }
 
 struct Workflows {
@@ -93,8 +97,7 @@ pub(crate) struct NamespaceFacts {
     pub(crate) ends_polls: bool,
     pub(crate) autoscaling: bool,
     pub(crate) heartbeats: bool,
-    pub(crate) blob_limit: Option<usize>,
-    pub(crate) memo_limit: Option<usize>,
+    pub(crate) sizes: SizeLimits,
 }
 
 struct Tasks {
@@ -137,8 +140,13 @@ impl Worker {
             ends_polls: can.worker_poll_complete_on_shutdown,
             autoscaling: can.poller_autoscaling,
             heartbeats: can.worker_heartbeats,
-            blob_limit: limit(limits.blob_size_limit_error),
-            memo_limit: limit(limits.memo_size_limit_error),
+            sizes: match self.shared.config.payload_limits {
+                true => SizeLimits {
+                    payload: limit(limits.blob_size_limit_error),
+                    memo: limit(limits.memo_size_limit_error),
+                },
+                false => SizeLimits::default(),
+            },
         };
         let limits = coresdk::namespace_info::Limits {
             blob_size_limit_error: limits.blob_size_limit_error,
@@ -280,7 +288,18 @@ impl Worker {
 
 impl Shared {
     pub(crate) fn namespace(&self) -> NamespaceFacts {
-        *self.namespace.lock().unwrap_or_else(PoisonError::into_inner)
+        facts(&self.namespace)
+    }
+
+    fn heartbeat(&self, ending: bool) -> WorkerHeartbeat {
+        let remote = &self.remote;
+        self.vitals.heartbeat(&self.config, remote.identity(), &remote.instance_key, ending)
+    }
+
+    pub(crate) async fn send_heartbeat(&self) {
+        if let Err(error) = self.remote.send_heartbeat(self.heartbeat(false)).await {
+            tracing::debug!(%error, "a worker's heartbeat did not reach the server");
+        }
     }
 
     pub(crate) fn set_polling(&self, to: Polling) {
@@ -306,7 +325,8 @@ impl Shared {
     }
 
     pub(crate) async fn announce(&self) -> ShutdownInput {
-        match self.remote.announce_end(None).await {
+        let last = self.namespace().heartbeats.then(|| self.heartbeat(true));
+        match self.remote.announce_end(last).await {
             Ok(()) => ShutdownInput::Announced,
             Err(error) => {
                 tracing::debug!(%error, "the server did not take the announcement that this worker ends");
@@ -343,6 +363,11 @@ impl Shared {
             half.tasks.close(drop);
         }
     }
+}
+
+/// What is known of the namespace now.
+pub(crate) fn facts(namespace: &Mutex<NamespaceFacts>) -> NamespaceFacts {
+    *namespace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The language asked for the first time: tasks will not wait for nobody.

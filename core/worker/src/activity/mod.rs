@@ -1,21 +1,24 @@
 //! The half of a worker that runs activities, remote and local: one loop that owns the pure tables, makes their calls
 //! and hands tasks to the language.
 
+mod held;
 mod local;
 mod table;
 mod throttle;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use outlast_client::{Code, Error};
 use outlast_machine::io::{self, LocalName, LocalTask, RunId};
 use outlast_machine::time::Time;
+use outlast_proto::coresdk::activity_result::ActivityTaskFailedCause;
 use outlast_proto::coresdk::activity_result::activity_execution_result::Status;
 use outlast_proto::coresdk::activity_task::{ActivityTask, Cancel, Start, activity_task::Variant};
 use outlast_proto::temporal::api::common::v1::{Payload, WorkflowExecution};
+use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
 use outlast_proto::temporal::api::workflowservice::v1::PollActivityTaskQueueResponse;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
@@ -25,10 +28,13 @@ pub(crate) use table::{BeatReply, Report};
 
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
+use crate::counts::Counts;
 use crate::handout::Handout;
 use crate::permits::{Permit, Permits};
 use crate::remote::Remote;
-use crate::slots::SlotUse;
+use crate::sizes::{self, SizeLimits};
+use crate::telemetry::WorkerMetrics;
+use crate::worker::{NamespaceFacts, facts};
 use table::Started;
 
 /// Something for the loop to take in.
@@ -59,6 +65,9 @@ pub(crate) struct Surroundings {
     pub(crate) tasks: Arc<Handout<ActivityTask>>,
     pub(crate) local_permits: Permits,
     pub(crate) reports: LocalReports,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) namespace: Arc<Mutex<NamespaceFacts>>,
 }
 
 /// What a call of the loop came to.
@@ -73,7 +82,7 @@ struct Loop {
     namespace: String,
     table: table::Table,
     locals: local::Locals,
-    permits: BTreeMap<Bytes, Permit>,
+    held: held::Held,
     calls: JoinSet<Done>,
     /// A slot for a local activity is being waited for.
     reserving: bool,
@@ -95,12 +104,13 @@ pub(crate) async fn run(
         buffer: config.local_timeout_buffer_for_activities,
     };
     let clock = around.clock;
+    let held = held::Held::new(around.metrics.clone(), around.counts.clone());
     let mut it = Loop {
         around,
+        held,
         namespace: config.namespace.clone(),
         table: table::Table::new(limits),
         locals: local::Locals::default(),
-        permits: BTreeMap::new(),
         calls: JoinSet::new(),
         reserving: false,
         spare: None,
@@ -128,12 +138,14 @@ impl Loop {
         match arrival {
             Arrival::Task { task, permit, eager } => self.start(now, *task, permit, eager),
             Arrival::Completed(token, status) if self.locals.holds(&token) => {
+                self.held.completed(now, &token, &status);
                 self.locals.handle(now, local::Input::Completed(token, status));
             }
             Arrival::Completed(token, status) => {
                 if !self.table.holds(&token) {
                     tracing::warn!(?token, "the language completed an activity that it does not hold");
                 }
+                self.held.completed(now, &token, &status);
                 self.table.handle(now, table::Input::Completed(token, status));
             }
             Arrival::Beat(token, details) => self.table.handle(now, table::Input::Beat(token, details)),
@@ -203,30 +215,29 @@ impl Loop {
                 });
             }
             table::Output::Report(token, report) => {
+                let report = fits(facts(&self.around.namespace).sizes, report);
                 self.calls.spawn(async move {
                     let result = remote.report_activity(token.clone(), report).await;
                     Done::Reported(token, result)
                 });
             }
-            table::Output::Done(token) => drop(self.permits.remove(&token)),
+            table::Output::Done(token) => self.held.done(&token),
         }
     }
 
     fn act_local(&mut self, output: local::Output) {
         match output {
             local::Output::Give(token, run, task) => {
-                let start = local_start(&self.namespace, &run, task, self.around.clock.now());
-                if let Some(mut permit) = self.spare.take() {
-                    permit.mark_used(SlotUse::LocalActivity { activity_type: start.activity_type.clone() });
-                    self.permits.insert(token.clone(), permit);
-                }
+                let now = self.around.clock.now();
+                let start = local_start(&self.namespace, &run, task, now);
+                self.held.local(now, token.clone(), &start, self.spare.take());
                 let variant = Some(Variant::Start(start));
                 self.around.tasks.push(token.clone(), ActivityTask { task_token: token, variant });
             }
             local::Output::Unused => drop(self.spare.take()),
             local::Output::Cancel(token, cancel) => self.cancel(token, cancel),
             local::Output::Report(run, report) => (self.around.reports)(run, report),
-            local::Output::Done(token) => drop(self.permits.remove(&token)),
+            local::Output::Done(token) => self.held.done(&token),
         }
     }
 
@@ -235,14 +246,13 @@ impl Loop {
         self.around.tasks.push_cancel(token.clone(), ActivityTask { task_token: token, variant });
     }
 
-    fn start(&mut self, now: Time, task: PollActivityTaskQueueResponse, mut permit: Permit, _eager: bool) {
+    fn start(&mut self, now: Time, task: PollActivityTaskQueueResponse, permit: Permit, eager: bool) {
         let token = task.task_token.clone();
         let start = remote_start(task);
+        self.held.remote(now, token.clone(), &start, permit, eager);
         let span = |d: Option<prost_types::Duration>| {
             d.and_then(|d| Duration::try_from(d).ok()).filter(|d| !d.is_zero())
         };
-        permit.mark_used(SlotUse::Activity { activity_type: start.activity_type.clone() });
-        self.permits.insert(token.clone(), permit);
         let started = Started {
             token: token.clone(),
             start_to_close: span(start.start_to_close_timeout),
@@ -251,6 +261,24 @@ impl Loop {
         let variant = Some(Variant::Start(start));
         self.around.tasks.push(token.clone(), ActivityTask { task_token: token, variant });
         self.table.handle(now, table::Input::Started(started));
+    }
+}
+
+/// A result that the namespace would refuse is reported as the failure it is.
+fn fits(limits: SizeLimits, report: Report) -> Report {
+    let size = match &report {
+        Report::Completed(Some(payload)) => payload.encoded_len(),
+        Report::Completed(None) | Report::Failed { .. } | Report::Cancelled(_) => 0,
+    };
+    match sizes::check_payload(limits, "the result of an activity", size) {
+        Ok(()) => report,
+        Err(message) => {
+            let info = ApplicationFailureInfo { r#type: "PayloadSizeError".into(), ..Default::default() };
+            let failure_info = Some(FailureInfo::ApplicationFailureInfo(info));
+            let failure = Failure { message, failure_info, ..Default::default() };
+            let cause = ActivityTaskFailedCause::PayloadsTooLarge.into();
+            Report::Failed { failure: Some(Box::new(failure)), cause, details: None }
+        }
     }
 }
 

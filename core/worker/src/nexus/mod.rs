@@ -11,7 +11,7 @@ use bytes::Bytes;
 use outlast_client::{Code, Error};
 use outlast_machine::time::Time;
 use outlast_proto::coresdk::nexus::{NexusTask, nexus_task::Variant, nexus_task_completion::Status};
-use outlast_proto::temporal::api::nexus::v1::request;
+use outlast_proto::temporal::api::nexus::v1::{Response, request, response};
 use outlast_proto::temporal::api::workflowservice::v1::PollNexusTaskQueueResponse;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -19,10 +19,12 @@ use tokio::task::JoinSet;
 pub(crate) use table::Report;
 
 use crate::clock::Clock;
+use crate::counts::Counts;
 use crate::handout::Handout;
 use crate::permits::Permit;
 use crate::remote::Remote;
 use crate::slots::SlotUse;
+use crate::telemetry::WorkerMetrics;
 
 /// The header that says how long the caller waits.
 const TIMEOUT_HEADER: &str = "request-timeout";
@@ -39,11 +41,19 @@ pub(crate) enum Arrival {
     WhenIdle(oneshot::Sender<()>),
 }
 
+struct Held {
+    _permit: Permit,
+    since: Time,
+    wanted: Time,
+}
+
 struct Loop {
     remote: Arc<Remote>,
     tasks: Arc<Handout<NexusTask>>,
     table: table::Table,
-    permits: BTreeMap<Bytes, Permit>,
+    held: BTreeMap<Bytes, Held>,
+    metrics: Arc<WorkerMetrics>,
+    counts: Arc<Counts>,
     calls: JoinSet<(Bytes, Result<(), Error>)>,
     idle: Option<oneshot::Sender<()>>,
 }
@@ -53,10 +63,12 @@ pub(crate) async fn run(
     clock: Clock,
     remote: Arc<Remote>,
     tasks: Arc<Handout<NexusTask>>,
+    metrics: Arc<WorkerMetrics>,
+    counts: Arc<Counts>,
     mut inbox: mpsc::UnboundedReceiver<Arrival>,
 ) {
     let (table, calls) = (table::Table::default(), JoinSet::new());
-    let mut it = Loop { remote, tasks, table, permits: BTreeMap::new(), calls, idle: None };
+    let mut it = Loop { remote, tasks, table, held: BTreeMap::new(), metrics, counts, calls, idle: None };
     loop {
         it.act();
         tokio::select! {
@@ -75,7 +87,8 @@ impl Loop {
         match arrival {
             Arrival::Task(task, permit) => self.start(now, *task, permit),
             Arrival::Completed(token, status) => {
-                self.table.handle(now, table::Input::Completed(token, status))
+                self.measure(now, &token, &status);
+                self.table.handle(now, table::Input::Completed(token, status));
             }
             Arrival::ShutDown(grace) => self.table.handle(now, table::Input::ShutDown(grace)),
             Arrival::WhenIdle(tell) => self.idle = Some(tell),
@@ -115,7 +128,7 @@ impl Loop {
                         (token, result)
                     });
                 }
-                table::Output::Done(token) => drop(self.permits.remove(&token)),
+                table::Output::Done(token) => drop(self.held.remove(&token)),
             }
         }
         if self.table.is_empty()
@@ -123,6 +136,26 @@ impl Loop {
         {
             // Whoever asked may have stopped waiting.
             let _ = tell.send(());
+        }
+    }
+
+    fn measure(&self, now: Time, token: &Bytes, status: &Status) {
+        let Some(held) = self.held.get(token) else { return };
+        self.metrics.nexus.execution.observe(now.since(held.since));
+        self.metrics.nexus.end_to_end.observe(now.since(held.wanted));
+        let reason = match status {
+            Status::Completed(response) => operation_failed(response).then(|| "operation_failed".to_owned()),
+            Status::AckCancel(_) => Some("timeout".to_owned()),
+            #[expect(deprecated, reason = "languages that answer in the older form")]
+            Status::Error(error) => Some(format!("handler_error_{}", error.error_type)),
+            Status::Failure(_) => Some("handler_error".to_owned()),
+        };
+        match reason {
+            Some(reason) => {
+                self.metrics.nexus.failed.of(&reason).add(1);
+                self.counts.nexus_tasks.failed();
+            }
+            None => self.counts.nexus_tasks.processed(),
         }
     }
 
@@ -141,7 +174,9 @@ impl Loop {
             None => table::Kind::Unknown,
         };
         permit.mark_used(slot_use(request.variant.as_ref()));
-        self.permits.insert(token.clone(), permit);
+        let wanted = request.scheduled_time.map_or(now, Time::from);
+        self.metrics.nexus.schedule_to_start.observe(now.since(wanted));
+        self.held.insert(token.clone(), Held { _permit: permit, since: now, wanted });
         let started = table::Started {
             token: token.clone(),
             kind,
@@ -154,6 +189,19 @@ impl Loop {
         let request_deadline = deadline.map(Time::timestamp);
         self.tasks.push(token, NexusTask { request_deadline, endpoint, variant: Some(Variant::Task(task)) });
         self.table.handle(now, table::Input::Started(started));
+    }
+}
+
+fn operation_failed(response: &Response) -> bool {
+    use outlast_proto::temporal::api::nexus::v1::start_operation_response::Variant as Started;
+    match &response.variant {
+        Some(response::Variant::StartOperation(start)) => match &start.variant {
+            #[expect(deprecated, reason = "languages that answer in the older form")]
+            Some(Started::OperationError(_)) => true,
+            Some(Started::Failure(_)) => true,
+            Some(Started::SyncSuccess(_) | Started::AsyncSuccess(_)) | None => false,
+        },
+        Some(response::Variant::CancelOperation(_)) | None => false,
     }
 }
 

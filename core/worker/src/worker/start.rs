@@ -15,7 +15,9 @@ use super::{Activities, NamespaceFacts, Nexus, Shared, Tasks, Worker, Workflows}
 use crate::clock::Clock;
 use crate::conduct::{Players, conduct};
 use crate::config::{Versioning, WorkerConfig};
+use crate::counts::Counts;
 use crate::handout::Handout;
+use crate::heartbeat::{self, Vitals};
 use crate::permits::Permits;
 use crate::poll::{Polling, Queue, deliver};
 use crate::pollers::{self, Polled, PollerBehavior};
@@ -30,8 +32,9 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
     let clock = Clock::start();
     // A server that was not asked yet is taken for one of today.
     let sdk_metadata = client.capabilities().is_none_or(|can| can.sdk_metadata);
-    let remote = Arc::new(Remote::new(client, config.clone()));
     let metrics = Arc::new(WorkerMetrics::new(metrics, &config.namespace, &config.task_queue));
+    let remote = Arc::new(Remote::new(client, config.clone(), metrics.clone()));
+    let counts = Arc::new(Counts::default());
     let permits = |kind| Permits::new(kind, &config, remote.identity(), &metrics);
     let namespace = Arc::new(Mutex::new(NamespaceFacts::default()));
     let mut it = Starting {
@@ -46,6 +49,9 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
     let (shards, ends) = Shards::channels(shard_count(&config));
     let runs_activities = types.activities || types.local_activities;
     let activity_permits = permits(SlotKind::Activity);
+    let local_permits = permits(SlotKind::LocalActivity);
+    let workflow_permits = permits(SlotKind::Workflow);
+    let nexus_permits = permits(SlotKind::Nexus);
     let activities = runs_activities.then(|| {
         let (inbox, end) = mpsc::unbounded_channel();
         let tasks = Arc::new(Handout::new());
@@ -54,7 +60,10 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
             clock,
             remote: remote.clone(),
             tasks: tasks.clone(),
-            local_permits: permits(SlotKind::LocalActivity),
+            local_permits: local_permits.clone(),
+            metrics: metrics.clone(),
+            counts: counts.clone(),
+            namespace: namespace.clone(),
             reports: Arc::new(move |run, report| {
                 // A shard that has ended wants no reports.
                 let _ = reports.local(run, report);
@@ -84,29 +93,38 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
             fetches: Arc::new(Semaphore::new(config.fetching_concurrency)),
             activities: activities.as_ref().map(|half| half.inbox.clone()),
             eager,
+            metrics: metrics.clone(),
+            counts: counts.clone(),
+            namespace: namespace.clone(),
         });
         let machine = machine_config(&config, sdk_metadata, ends.len());
         for end in ends {
             it.run(workflow::run(around.clone(), Shard::new(machine.clone()), end));
         }
         let half = Workflows { shards, activations, polling: watch::Sender::new(Polling::Waiting) };
-        it.poll_workflows(&config, &permits(SlotKind::Workflow), &half);
+        it.poll_workflows(&config, &workflow_permits, &half);
         half
     });
 
     let nexus = types.nexus.then(|| {
         let (inbox, end) = mpsc::unbounded_channel();
         let tasks = Arc::new(Handout::new());
-        it.run(nexus::run(clock, remote.clone(), tasks.clone(), end));
+        it.run(nexus::run(clock, remote.clone(), tasks.clone(), metrics.clone(), counts.clone(), end));
         let half = Nexus { inbox, tasks, polling: watch::Sender::new(Polling::Waiting) };
-        it.poll_nexus(&config, &permits(SlotKind::Nexus), &half);
+        it.poll_nexus(&config, &nexus_permits, &half);
         half
     });
 
     metrics.started.add(1);
-    let shared = Arc::new(Shared { config, remote, workflows, activities, nexus, namespace });
+    let all = [workflow_permits, activity_permits, local_permits, nexus_permits];
+    let vitals = Vitals::new(clock, counts, all);
+    let heartbeats = config.heartbeat_interval;
+    let shared = Arc::new(Shared { config, remote, workflows, activities, nexus, namespace, vitals });
     let (asked, hears) = watch::channel(false);
     let (tells, ended) = watch::channel(None);
+    if let Some(every) = heartbeats {
+        it.run(heartbeat::beat(shared.clone(), every));
+    }
     let Starting { polls, loops, .. } = it;
     let players = Players { clock, polls, loops: loops.clone() };
     let conductor = tokio::spawn(conduct(shared.clone(), players, hears, tells));

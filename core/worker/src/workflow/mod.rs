@@ -1,8 +1,9 @@
 //! The half of a worker that runs workflows: runs are divided among shards by their id, each shard is owned by one loop.
 
+mod held;
 mod shard;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use outlast_machine::io::{Eviction, Input, LocalReport, RunId};
@@ -11,9 +12,12 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::activity;
 use crate::clock::Clock;
+use crate::counts::Counts;
 use crate::handout::Handout;
 use crate::permits::{Permit, Permits};
 use crate::remote::Remote;
+use crate::telemetry::WorkerMetrics;
+use crate::worker::NamespaceFacts;
 
 /// Something for a shard's loop to take in.
 pub(crate) enum Arrival {
@@ -34,6 +38,9 @@ pub(crate) struct Surroundings {
     pub(crate) fetches: Arc<Semaphore>,
     pub(crate) activities: Option<mpsc::UnboundedSender<activity::Arrival>>,
     pub(crate) eager: Option<Eager>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) namespace: Arc<Mutex<NamespaceFacts>>,
 }
 
 /// Activities that a completion may claim at once.

@@ -1,11 +1,10 @@
 //! The loop of one shard: drain what the machine says and act on it, wait for an arrival or the deadline, handle.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use outlast_client::{Code, Error, Kind};
 use outlast_machine::io::{
-    Eviction, FetchFailed, Input, Note, Output, Page, Reply, RunId, Source, Task, TaskCompletion, Ticket,
+    Eviction, FetchFailed, Input, Output, Page, Reply, RunId, Source, Task, TaskCompletion, Ticket,
 };
 use outlast_machine::shard::Shard;
 use outlast_proto::lens::api;
@@ -14,24 +13,26 @@ use outlast_proto::lens::lang::remove_from_cache::EvictionReason;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::held::Held;
 use super::{Arrival, Eager, Surroundings};
 use crate::activity;
 use crate::permits::Permit;
 use crate::remote::Accepted;
-use crate::slots::SlotUse;
+use crate::sizes;
+use crate::worker::facts;
 
 /// What a call of the loop came to.
 enum Done {
     Page(RunId, Result<Page, FetchFailed>),
     Completed { run: RunId, ticket: Ticket, reply: Result<Accepted, Error>, eager: Vec<Permit> },
     Told(RunId, Result<(), Error>),
+    Oversized(RunId, String),
 }
 
 struct Loop {
     around: Arc<Surroundings>,
     shard: Shard,
-    permits: BTreeMap<Ticket, Permit>,
-    tickets: u64,
+    held: Held,
     calls: JoinSet<Done>,
     draining: Option<Draining>,
 }
@@ -48,12 +49,13 @@ pub(crate) async fn run(
     mut inbox: mpsc::UnboundedReceiver<Arrival>,
 ) {
     let clock = around.clock;
-    let (permits, calls) = (BTreeMap::new(), JoinSet::new());
-    let mut it = Loop { around, shard, permits, tickets: 0, calls, draining: None };
+    let held = Held::new(around.metrics.clone(), around.counts.clone());
+    let mut it = Loop { around, shard, held, calls: JoinSet::new(), draining: None };
     loop {
         while let Some(output) = it.shard.poll() {
             it.act(output);
         }
+        it.held.cached(it.shard.runs());
         if it.end() {
             continue;
         }
@@ -75,7 +77,10 @@ pub(crate) async fn run(
 impl Loop {
     fn arrived(&mut self, arrival: Arrival) -> Option<Input> {
         match arrival {
-            Arrival::Task(poll, permit) => Some(Input::Task(Box::new(self.task(*poll, permit)))),
+            Arrival::Task(poll, permit) => {
+                let ticket = self.held.take(self.around.clock.now(), &poll, permit);
+                Some(Input::Task(Box::new(Task { ticket, poll: *poll, source: Source::Server })))
+            }
             Arrival::Input(input) => Some(input),
             Arrival::Drain { evict, idle } => {
                 self.draining = Some(Draining { evict, idle });
@@ -83,17 +88,6 @@ impl Loop {
                 None
             }
         }
-    }
-
-    fn task(&mut self, poll: api::PollWorkflowTaskQueueResponse, mut permit: Permit) -> Task {
-        let workflow_type =
-            poll.workflow_type.as_ref().map(|kind| String::from_utf8_lossy(&kind.name).into_owned());
-        let is_sticky = permit.wanted().is_sticky;
-        permit.mark_used(SlotUse::Workflow { workflow_type: workflow_type.unwrap_or_default(), is_sticky });
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        self.permits.insert(ticket, permit);
-        Task { ticket, poll, source: Source::Server }
     }
 
     /// Asks all runs to leave, if that is wanted.
@@ -138,15 +132,16 @@ impl Loop {
             Output::StartLocal(run, task) => self.activities(activity::Arrival::StartLocal(run, task)),
             Output::CancelLocal(run, name) => self.activities(activity::Arrival::CancelLocal(run, name)),
             Output::Complete(run, done) => self.complete(run, *done),
-            Output::Fail(run, failed) => {
+            Output::Fail(run, mut failed) => {
+                self.held.fails(&mut failed);
                 self.calls.spawn(async move { Done::Told(run, remote.fail(failed).await) });
             }
             Output::Answer(run, answer) => {
                 self.calls.spawn(async move { Done::Told(run, remote.answer(answer).await) });
             }
-            Output::Done(ticket) => drop(self.permits.remove(&ticket)),
+            Output::Done(ticket) => self.held.done(ticket),
             Output::Forgotten(run, eviction) => self.forgotten(&run, eviction),
-            Output::Note(run, note) => self.note(&run, note),
+            Output::Note(run, note) => self.held.note(&run, &note),
         }
     }
 
@@ -159,8 +154,14 @@ impl Loop {
 
     fn complete(&mut self, run: RunId, mut done: TaskCompletion) {
         let remote = self.around.remote.clone();
+        if let Err(message) = sizes::check(facts(&self.around.namespace).sizes, &done.commands) {
+            self.held.oversized(done.ticket);
+            self.calls.spawn(async move { Done::Oversized(run, message) });
+            return;
+        }
         let eager = reserve(self.around.eager.as_ref(), &mut done.commands);
         let ticket = done.ticket;
+        self.held.completes(self.around.clock.now(), &done);
         let wants_next = !done.closes && self.draining.is_none();
         self.calls.spawn(async move {
             let reply = remote.complete(done, wants_next).await;
@@ -171,6 +172,7 @@ impl Loop {
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) -> Option<Input> {
         match done {
             Ok(Done::Page(run, page)) => Some(Input::Page(run, page)),
+            Ok(Done::Oversized(run, message)) => Some(Input::Reported(run, Reply::TooLarge { message })),
             Ok(Done::Told(run, result)) => Some(Input::Reported(run, told(result))),
             Ok(Done::Completed { run, ticket, reply, eager }) => {
                 let reply = match reply {
@@ -187,9 +189,12 @@ impl Loop {
     }
 
     /// The next task goes on in the slot of the one before; activities that came along start in theirs.
-    fn accepted(&self, ticket: Ticket, accepted: Accepted, eager: Vec<Permit>) -> Reply {
+    fn accepted(&mut self, ticket: Ticket, accepted: Accepted, eager: Vec<Permit>) -> Reply {
         for (task, permit) in accepted.activities.into_iter().zip(eager) {
             self.activities(activity::Arrival::Task { task: Box::new(task), permit, eager: true });
+        }
+        if accepted.task.is_some() {
+            self.held.goes_on(self.around.clock.now(), ticket);
         }
         let task = accepted.task.map(|poll| Box::new(Task { ticket, poll: *poll, source: Source::Server }));
         Reply::Accepted { task, reset_history_event_id: accepted.reset_history_event_id }
@@ -198,24 +203,6 @@ impl Loop {
     fn forgotten(&self, run: &RunId, eviction: Eviction) {
         let Eviction { reason, message } = eviction;
         tracing::debug!(%run, ?reason, message, "a run left the cache");
-    }
-
-    fn note(&self, run: &RunId, note: Note) {
-        match note {
-            Note::StickyHit
-            | Note::StickyMiss
-            | Note::ForcedEviction
-            | Note::Replayed(_)
-            | Note::Closed(_) => {
-                tracing::debug!(%run, ?note, "a workflow went on");
-            }
-            Note::FailureHeldBack { attempt, message } => {
-                tracing::warn!(%run, attempt, message, "a workflow task failed again; the server will time it out");
-            }
-            Note::PatchesTooLarge => {
-                tracing::warn!(%run, "the search attribute that lists patches would be too large; it was not written");
-            }
-        }
     }
 }
 

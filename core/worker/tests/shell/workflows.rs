@@ -656,3 +656,98 @@ async fn deployments_and_their_default_behaviour_are_told() {
     assert_eq!(poll.deployment_options.unwrap().build_id, "b1");
     let _: TaskQueue = poll.task_queue.unwrap();
 }
+
+fn describe(limit: i64) -> api::DescribeNamespaceResponse {
+    use outlast_proto::temporal::api::namespace::v1::{NamespaceInfo, namespace_info};
+    let limits = namespace_info::Limits { blob_size_limit_error: limit, ..Default::default() };
+    let can = namespace_info::Capabilities { worker_heartbeats: true, ..Default::default() };
+    let info = NamespaceInfo { limits: Some(limits), capabilities: Some(can), ..Default::default() };
+    api::DescribeNamespaceResponse { namespace_info: Some(info), ..Default::default() }
+}
+
+fn result(bytes: usize) -> Command {
+    let payload = Payload { data: vec![0; bytes].into(), ..Default::default() };
+    Command::CompleteWorkflowExecution(CompleteWorkflowExecution { result: Some(payload) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_the_namespace_would_refuse_fails_the_task_here() {
+    let server = Server::new();
+    server.answer("DescribeNamespace", Answer::is(&describe(100)));
+    let worker = worker(&server);
+    assert_eq!(worker.validate().await.unwrap().limits.unwrap().blob_size_limit_error, 100);
+    server.give(POLL, &first("r1"));
+    answer(&worker, vec![result(101)]).await;
+    let said: api::RespondWorkflowTaskFailedRequest = server.heard(FAILED).await;
+    assert_eq!(said.cause(), WorkflowTaskFailedCause::PayloadsTooLarge);
+    assert!(said.failure.unwrap().message.contains("[TMPRL1103]"));
+    assert_eq!(server.unheard(COMPLETED), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_check_of_sizes_can_be_left_to_the_server() {
+    let server = Server::new();
+    server.answer("DescribeNamespace", Answer::is(&describe(100)));
+    let worker = Worker::new(server.client(), WorkerConfig { payload_limits: false, ..cached() }).unwrap();
+    worker.validate().await.unwrap();
+    server.give(POLL, &first("r1"));
+    answer(&worker, vec![result(101)]).await;
+    completed(&server).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_tell_how_busy_the_worker_is_and_that_it_ends() {
+    let server = Server::new();
+    server.answer("DescribeNamespace", Answer::is(&describe(100)));
+    let every = Some(Duration::from_secs(60));
+    let worker =
+        Worker::new(server.client(), WorkerConfig { heartbeat_interval: every, ..cached() }).unwrap();
+    worker.validate().await.unwrap();
+    server.give(POLL, &first("r1"));
+    answer(&worker, vec![timer()]).await;
+    server.give(POLL, &first("r2"));
+    worker.poll_workflow_activation().await.unwrap();
+    let first: api::RecordWorkerHeartbeatRequest = server.heard("RecordWorkerHeartbeat").await;
+    assert!(first.worker_heartbeat[0].elapsed_since_last_heartbeat.is_none());
+    let said: api::RecordWorkerHeartbeatRequest = server.heard("RecordWorkerHeartbeat").await;
+    let beat = &said.worker_heartbeat[0];
+    assert_eq!(beat.elapsed_since_last_heartbeat.unwrap().seconds, 60);
+    let slots = beat.workflow_task_slots_info.as_ref().unwrap();
+    assert_eq!((slots.current_used_slots, slots.total_processed_tasks), (1, 1));
+    assert_eq!((beat.current_sticky_cache_size, beat.sdk_name.as_str()), (2, "outlast"));
+    assert_eq!(beat.worker_instance_key, worker.instance_key());
+    worker.initiate_shutdown();
+    let said: api::ShutdownWorkerRequest = server.heard("ShutdownWorker").await;
+    let last = said.worker_heartbeat.unwrap();
+    assert_eq!(last.status(), outlast_proto::temporal::api::enums::v1::WorkerStatus::ShuttingDown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_is_measured() {
+    use outlast_worker::telemetry::{Metrics, MetricsOptions, Prometheus, PrometheusOptions};
+    let prometheus = Arc::new(Prometheus::new(PrometheusOptions::default()));
+    let metrics = Metrics::new(prometheus.clone(), MetricsOptions::default());
+    let server = Server::new();
+    let worker = Worker::with_metrics(server.client(), cached(), &metrics).unwrap();
+    server.give(POLL, &first("r1"));
+    answer(&worker, vec![local()]).await;
+    let task = worker.poll_activity_task().await.unwrap();
+    worker.complete_activity_task(activity_done(task.task_token)).unwrap();
+    answer(&worker, vec![complete()]).await;
+    completed(&server).await;
+    assert!(is_eviction(&answer(&worker, vec![]).await));
+    let text = prometheus.text();
+    for (metric, label) in [
+        ("temporal_workflow_completed", "workflow_type=\"order\""),
+        ("temporal_workflow_task_queue_poll_succeed", "task_queue=\"q\""),
+        ("temporal_workflow_task_execution_latency_count", "workflow_type=\"order\""),
+        ("temporal_local_activity_total", "activity_type=\"look\""),
+        ("temporal_local_activity_succeed_endtoend_latency_count", "activity_type=\"look\""),
+        ("temporal_worker_start", "namespace=\"default\""),
+    ] {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(metric) && line.contains(label) && line.ends_with(" 1"));
+        assert!(line.is_some(), "{metric} with {label} in\n{text}");
+    }
+}
