@@ -1,5 +1,7 @@
 //! The worker against a scripted server: what the server said, what the language said, what came of it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test")]
+
 mod activities;
 mod ending;
 mod nexus;
