@@ -85,8 +85,6 @@ pub struct WorkerConfig {
     pub storage_drivers: BTreeSet<String>,
     /// Allow a second worker on one client for the same queue, build and kinds of tasks.
     pub skip_client_worker_set_check: bool,
-    /// Where `/ready` and `/alive` are answered over HTTP. `None`: nowhere. Port 0: any free one.
-    pub health_address: Option<std::net::SocketAddr>,
 }
 
 /// Slots: how many tasks of each kind may be held at a time.
@@ -222,7 +220,6 @@ impl WorkerConfig {
             plugins: BTreeMap::new(),
             storage_drivers: BTreeSet::new(),
             skip_client_worker_set_check: false,
-            health_address: None,
         }
     }
 

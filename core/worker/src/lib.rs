@@ -11,6 +11,7 @@ mod config;
 mod counts;
 mod error;
 mod handout;
+mod health;
 mod heartbeat;
 mod nexus;
 mod permits;
@@ -28,6 +29,7 @@ mod workflow;
 
 pub use config::{FixedSlots, Sdk, Slots, TaskTypes, Tuner, Versioning, WorkerConfig};
 pub use error::{CompleteError, ConfigError, PollError};
+pub use health::Health;
 pub use pollers::PollerBehavior;
 pub use replayer::{Pages, Replay, ReplayConfig, ReplayError, Replayer};
 pub use shutdown::Ending;

@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use outlast_machine::time::Time;
 
-/// How long polls may take to end, however they are ended.
+/// How long a server that promised to end our polls may take, and how long aborted polls may.
 const POLLS_PATIENCE: Duration = Duration::from_secs(5);
+/// Without a promise: a poll that is dropped while its task is on the way loses the task to a timeout. Under load each
+/// poll is answered sooner than this, and then there is none to drop.
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// Where the end stands. `hard` is when it is over, whatever is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Nobody has asked for an end.
     Running,
-    /// No poll starts; the server has promised to answer those in flight. It has time until then.
-    ServerEndsPolls { until: Time, hard: Time },
+    /// No poll starts; those in flight may be answered until then.
+    EndingPolls { until: Time, hard: Time },
     /// No poll starts; those in flight were dropped.
     AbortingPolls { until: Time, hard: Time },
     /// What the language holds is finished, runs leave the cache.
@@ -90,7 +93,7 @@ impl Shutdown {
     pub(crate) fn deadline(&self) -> Option<Time> {
         match self.phase {
             Phase::Running | Phase::Down(_) => None,
-            Phase::ServerEndsPolls { until, hard } | Phase::AbortingPolls { until, hard } => {
+            Phase::EndingPolls { until, hard } | Phase::AbortingPolls { until, hard } => {
                 Some(until.min(hard))
             }
             Phase::Draining { hard } => Some(hard),
@@ -102,24 +105,23 @@ impl Shutdown {
         self.phase = match (self.phase, input) {
             (P::Running, I::Asked { server_ends_polls }) => {
                 self.out.push_back(Output::Announce);
-                let hard = now + self.limit;
-                match server_ends_polls {
-                    true => P::ServerEndsPolls { until: now + POLLS_PATIENCE, hard },
-                    false => self.abort(now, hard),
-                }
+                let patience = if server_ends_polls { POLLS_PATIENCE } else { SETTLING };
+                P::EndingPolls { until: now + patience, hard: now + self.limit }
             }
             (P::Running, I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick) => P::Running,
 
-            (P::ServerEndsPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::PollsEnded) => {
+            (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::PollsEnded) => {
                 self.drain(hard)
             }
-            (P::ServerEndsPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::Tick) if now >= hard => {
+            (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::Tick) if now >= hard => {
                 self.down(Ending::Deadline)
             }
-            (P::ServerEndsPolls { hard, .. }, I::NotAnnounced) => self.abort(now, hard),
-            (P::ServerEndsPolls { until, hard }, I::Tick) if now >= until => self.abort(now, hard),
+            (P::EndingPolls { until, hard }, I::NotAnnounced) => {
+                P::EndingPolls { until: until.min(now + SETTLING), hard }
+            }
+            (P::EndingPolls { until, hard }, I::Tick) if now >= until => self.abort(now, hard),
             (P::AbortingPolls { until, hard }, I::Tick) if now >= until => self.drain(hard),
-            (phase @ P::ServerEndsPolls { .. }, I::Asked { .. } | I::Announced | I::Idle | I::Tick) => phase,
+            (phase @ P::EndingPolls { .. }, I::Asked { .. } | I::Announced | I::Idle | I::Tick) => phase,
             (
                 phase @ P::AbortingPolls { .. },
                 I::Asked { .. } | I::Announced | I::NotAnnounced | I::Idle | I::Tick,
@@ -181,10 +183,16 @@ mod tests {
     use Output::{AbortPolls, Announce, CloseDoors, Drain};
 
     #[test]
-    fn without_a_promise_polls_are_aborted_at_once() {
-        let (out, phase) = play(&[(0, ASKED), (0, Input::PollsEnded), (3, Input::Idle)]);
+    fn without_a_promise_polls_are_soon_aborted() {
+        let (out, phase) = play(&[(0, ASKED), (1, Input::Tick), (1, Input::PollsEnded), (3, Input::Idle)]);
         assert_eq!(out, [Announce, AbortPolls, Drain, CloseDoors]);
         assert_eq!(phase, Phase::Down(Ending::Clean));
+    }
+
+    #[test]
+    fn polls_that_are_answered_at_once_need_not_be_aborted() {
+        let (out, _) = play(&[(0, ASKED), (0, Input::PollsEnded), (3, Input::Idle)]);
+        assert_eq!(out, [Announce, Drain, CloseDoors]);
     }
 
     #[test]
@@ -200,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_says_unimplemented_after_promising_costs_nothing() {
-        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (0, Input::NotAnnounced), (0, Input::PollsEnded)]);
-        assert_eq!(out, [Announce, AbortPolls, Drain]);
+    fn a_server_that_says_unimplemented_after_promising_is_not_waited_for() {
+        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (0, Input::NotAnnounced), (1, Input::Tick)]);
+        assert_eq!(out, [Announce, AbortPolls]);
     }
 
     #[test]
     fn polls_that_do_not_even_abort_are_not_waited_for() {
-        let (out, phase) = play(&[(0, ASKED), (5, Input::Tick)]);
+        let (out, phase) = play(&[(0, ASKED), (1, Input::Tick), (6, Input::Tick)]);
         assert_eq!(out, [Announce, AbortPolls, Drain]);
         assert_eq!(phase, Phase::Draining { hard: at(60) });
     }
@@ -228,14 +236,14 @@ mod tests {
     #[test]
     fn asking_twice_changes_nothing() {
         let (out, _) = play(&[(0, ASKED), (1, ASKED), (1, Input::PollsEnded), (2, ASKED)]);
-        assert_eq!(out, [Announce, AbortPolls, Drain]);
+        assert_eq!(out, [Announce, Drain]);
     }
 
     #[test]
     fn each_phase_before_the_last_has_a_deadline() {
         let mut shutdown = Shutdown::new(LIMIT);
         assert_eq!(shutdown.deadline(), None);
-        shutdown.handle(at(0), ASKED);
+        shutdown.handle(at(0), ASKED_WITH_PROMISE);
         assert_eq!(shutdown.deadline(), Some(at(5)));
         shutdown.handle(at(1), Input::PollsEnded);
         assert_eq!(shutdown.deadline(), Some(at(60)));

@@ -51,6 +51,9 @@ async fn polls_in_flight(server: &Server) {
     let _: api::PollActivityTaskQueueRequest = server.heard(POLL).await;
 }
 
+/// How long polls in flight may be answered by a server that has promised nothing.
+const SETTLING: Duration = Duration::from_millis(100);
+
 /// A worker with polls in flight, and its end: how, and after how long.
 async fn end(server: Arc<Server>, worker: Worker) -> (Ending, Duration) {
     let waits = polling(&worker);
@@ -75,7 +78,7 @@ async fn a_worker_that_was_never_polled_ends_at_once() {
 async fn polls_are_aborted_and_the_server_is_told() {
     let server = Server::new();
     let worker = Worker::new(server.client(), activities()).unwrap();
-    assert_eq!(end(server.clone(), worker).await, (Ending::Clean, Duration::ZERO));
+    assert_eq!(end(server.clone(), worker).await, (Ending::Clean, SETTLING));
     assert!(server.dropped_polls() > 0);
     let said: api::ShutdownWorkerRequest = server.heard("ShutdownWorker").await;
     assert_eq!((said.identity.as_str(), said.task_queue.as_str()), ("tester", "q"));
@@ -139,19 +142,19 @@ async fn no_answer_to_the_announcement_holds_the_end_up() {
         server.answer("ShutdownWorker", answer);
         let worker = Worker::new(server.client(), activities()).unwrap();
         let (ending, took) = end(server, worker).await;
-        assert_eq!((ending, took), (Ending::Clean, Duration::ZERO));
+        assert_eq!((ending, took), (Ending::Clean, SETTLING));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_promised_and_then_knows_nothing_of_it_costs_nothing() {
+async fn a_server_that_promised_and_then_knows_nothing_of_it_is_not_waited_for() {
     for code in [Code::Unimplemented, Code::Unavailable] {
         let server = Server::new();
         server.answer("ShutdownWorker", Answer::Fails(code, "no"));
         let worker = Worker::new(server.client(), activities()).unwrap();
         promised(&server, &worker).await;
         let (ending, took) = end(server, worker).await;
-        assert_eq!((ending, took), (Ending::Clean, Duration::ZERO));
+        assert_eq!((ending, took), (Ending::Clean, SETTLING));
     }
 }
 
@@ -232,4 +235,27 @@ async fn ready_means_known_and_not_ending() {
     assert!(worker.ready());
     worker.initiate_shutdown();
     assert!(!worker.ready());
+}
+
+#[tokio::test]
+async fn health_is_told_over_http() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = Server::new();
+    let worker = Worker::new(server.client(), activities()).unwrap();
+    let health = outlast_worker::Health::bind("127.0.0.1:0".parse().unwrap(), worker.clone()).await.unwrap();
+    let status = async |path: &str| {
+        let mut stream = tokio::net::TcpStream::connect(health.address()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!((status("/ready").await.as_str(), status("/alive").await.as_str()), ("503", "200"));
+    promised(&server, &worker).await;
+    assert_eq!(status("/ready").await, "200");
+    server.end_polls();
+    worker.shutdown().await;
+    assert_eq!((status("/ready").await.as_str(), status("/alive").await.as_str()), ("503", "503"));
+    assert_eq!(status("/").await, "404");
 }
