@@ -18,7 +18,8 @@ pub use outlast_client::{
 /// Every message: the Temporal API, the lang protocol, JSON.
 pub use outlast_proto as proto;
 pub use outlast_worker::{
-    CompleteError, ConfigError, Ending, FixedSlots, Pages, PollError, PollerBehavior, Replay, ReplayConfig,
-    ReplayError, Replayer, Sdk, Slots, TaskTypes, Tuner, Versioning, Worker, WorkerConfig, slots, telemetry,
+    CompleteError, ConfigError, Ending, FixedSlots, Health, Pages, PollError, PollerBehavior, Replay,
+    ReplayConfig, ReplayError, Replayer, Sdk, Slots, TaskTypes, Tuner, Versioning, Worker, WorkerConfig,
+    WorkerSet, slots, telemetry,
 };
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};

@@ -59,9 +59,11 @@ async fn serve(listener: TcpListener, worker: Worker) {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let worker = worker.clone();
         tokio::spawn(async move {
-            let answer = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&worker, &request))));
+            let answer =
+                service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&worker, &request))));
             // Whoever asked may go away at any time.
-            let _ = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), answer).await;
+            let _ =
+                http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), answer).await;
             drop(permit);
         });
     }

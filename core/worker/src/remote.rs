@@ -510,7 +510,7 @@ impl Remote {
         }
     }
 
-    fn deployment(&self) -> Option<WorkerDeploymentOptions> {
+    pub(crate) fn deployment(&self) -> Option<WorkerDeploymentOptions> {
         let Versioning::Deployment { deployment_name, build_id, use_worker_versioning, .. } =
             &self.config.versioning
         else {

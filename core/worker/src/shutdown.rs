@@ -110,9 +110,7 @@ impl Shutdown {
             }
             (P::Running, I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick) => P::Running,
 
-            (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::PollsEnded) => {
-                self.drain(hard)
-            }
+            (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::PollsEnded) => self.drain(hard),
             (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::Tick) if now >= hard => {
                 self.down(Ending::Deadline)
             }

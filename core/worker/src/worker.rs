@@ -3,7 +3,7 @@
 
 mod start;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use outlast_client::{Client, Error};
@@ -11,7 +11,8 @@ use outlast_machine::io::{Eviction, RunId};
 use outlast_proto::coresdk;
 use outlast_proto::coresdk::workflow_activation::WorkflowActivation;
 use outlast_proto::coresdk::workflow_completion::WorkflowActivationCompletion;
-use outlast_proto::lens::lang;
+use outlast_proto::lens::{api, lang};
+use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
 use outlast_proto::temporal::api::worker::v1::WorkerHeartbeat;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,6 +21,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::config::WorkerConfig;
 use crate::handout::Handout;
 use crate::heartbeat::Vitals;
+use crate::permits::Permit;
 use crate::poll::Polling;
 use crate::remote::Remote;
 use crate::shutdown::{Ending, Input as ShutdownInput};
@@ -51,7 +53,7 @@ use crate::{CompleteError, ConfigError, PollError, activity, nexus};
 /// worker.finalize_shutdown().await;
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Worker {
     shared: Arc<Shared>,
     /// Ends the loops when the last clone is gone, shut down or not.
@@ -89,6 +91,13 @@ struct Nexus {
     polling: watch::Sender<Polling>,
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let config = &self.config;
+        write!(f, "{}/{} ({})", config.namespace, config.task_queue, self.remote.identity())
+    }
+}
+
 /// What the namespace can do; nothing before `validate`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NamespaceFacts {
@@ -100,6 +109,7 @@ pub(crate) struct NamespaceFacts {
     pub(crate) sizes: SizeLimits,
 }
 
+#[derive(Debug)]
 struct Tasks {
     loops: Vec<AbortHandle>,
     conductor: JoinHandle<()>,
@@ -280,6 +290,10 @@ impl Worker {
         &self.shared.remote.instance_key
     }
 
+    pub(crate) fn downgrade(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.shared)
+    }
+
     /// What it was told.
     pub fn config(&self) -> &WorkerConfig {
         &self.shared.config
@@ -300,6 +314,37 @@ impl Shared {
         if let Err(error) = self.remote.send_heartbeat(self.heartbeat(false)).await {
             tracing::debug!(%error, "a worker's heartbeat did not reach the server");
         }
+    }
+
+    /// A slot for a workflow that begins here; only if the language is polling, or the task would wait for nobody.
+    pub(crate) fn reserve_eager(&self) -> Option<Permit> {
+        let open = self.workflows.as_ref().is_some_and(|half| *half.polling.borrow() == Polling::Open);
+        open.then(|| self.vitals.workflow_tasks.try_reserve()).flatten()
+    }
+
+    /// Begins a workflow with a task that did not come by a poll.
+    pub(crate) fn begin(&self, task: Box<api::PollWorkflowTaskQueueResponse>, permit: Permit) {
+        if let Some(workflows) = &self.workflows {
+            // A worker that has ended leaves the task to its timeout.
+            let _ = workflows.shards.task(task, permit);
+        }
+    }
+
+    pub(crate) fn deployment(&self) -> Option<WorkerDeploymentOptions> {
+        self.remote.deployment()
+    }
+
+    /// Whether it takes no new tasks any more.
+    pub(crate) fn is_ending(&self) -> bool {
+        let all = [
+            self.workflows.as_ref().map(|half| &half.polling),
+            self.activities.as_ref().map(|half| &half.polling),
+            self.nexus.as_ref().map(|half| &half.polling),
+        ];
+        all.into_iter().flatten().any(|polling| match *polling.borrow() {
+            Polling::Waiting | Polling::Open => false,
+            Polling::Closing | Polling::Aborted => true,
+        })
     }
 
     pub(crate) fn set_polling(&self, to: Polling) {

@@ -9,11 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use outlast_client::{CallOptions, Client, ClientOptions};
 use outlast_proto::coresdk::activity_result::{
-    ActivityExecutionResult, Cancellation, Success as ActivitySuccess, activity_execution_result::Status as ActivityStatus,
-    activity_resolution::Status as Resolution,
+    ActivityExecutionResult, Cancellation, Success as ActivitySuccess,
+    activity_execution_result::Status as ActivityStatus, activity_resolution::Status as Resolution,
 };
 use outlast_proto::coresdk::activity_task::{ActivityCancelReason, activity_task};
-use outlast_proto::coresdk::workflow_activation::{WorkflowActivation, workflow_activation_job::Variant as Job};
+use outlast_proto::coresdk::workflow_activation::{
+    WorkflowActivation, workflow_activation_job::Variant as Job,
+};
 use outlast_proto::coresdk::workflow_commands::{
     ActivityCancellationType, CompleteWorkflowExecution, QueryResult, QuerySuccess, RequestCancelActivity,
     ScheduleActivity, ScheduleLocalActivity, StartTimer, WorkflowCommand, query_result,
@@ -77,14 +79,12 @@ fn done() -> Command {
 
 /// What each kind of workflow does next.
 fn step(workflow: &str, job: &Job) -> Vec<Command> {
-    let resolved = |job: &Job| match job {
-        Job::ResolveActivity(resolved) => {
-            let status = resolved.result.clone().and_then(|result| result.status);
-            Some((resolved.seq, matches!(status, Some(Resolution::Completed(_)))))
-        }
-        _ => None,
-    };
-    match (workflow, job, resolved(job)) {
+    let mut resolved = None;
+    if let Job::ResolveActivity(activity) = job {
+        let status = activity.result.clone().and_then(|result| result.status);
+        resolved = Some((activity.seq, matches!(status, Some(Resolution::Completed(_)))));
+    }
+    match (workflow, job, resolved) {
         ("walk", Job::InitializeWorkflow(_), _) => vec![activity(1, "work", 0), activity(2, "work", 0)],
         ("walk", _, Some((2, true))) => vec![local(3)],
         ("walk", _, Some((3, true))) => {
@@ -140,10 +140,11 @@ async fn workflows(giver: Giver) {
         let run_id = activation.run_id;
         let mut commands = Vec::new();
         for job in activation.jobs.into_iter().filter_map(|job| job.variant) {
-            match &job {
-                Job::InitializeWorkflow(start) => drop(types.insert(run_id.clone(), start.workflow_type.clone())),
-                Job::RemoveFromCache(_) => drop(types.remove(&run_id)),
-                _ => {}
+            if let Job::InitializeWorkflow(start) = &job {
+                types.insert(run_id.clone(), start.workflow_type.clone());
+            }
+            if let Job::RemoveFromCache(_) = &job {
+                types.remove(&run_id);
             }
             let workflow = types.get(&run_id).map_or("", String::as_str);
             commands.extend(step(workflow, &job));
@@ -175,7 +176,9 @@ async fn activities(worker: &Worker) {
             None => panic!(),
         };
         let result = Some(ActivityExecutionResult { status: Some(status) });
-        worker.complete_activity_task(ActivityTaskCompletion { task_token: task.task_token, result }).unwrap();
+        worker
+            .complete_activity_task(ActivityTaskCompletion { task_token: task.task_token, result })
+            .unwrap();
     }
 }
 
@@ -183,7 +186,10 @@ async fn activities(worker: &Worker) {
 fn beats(worker: Worker, task_token: Bytes) {
     tokio::spawn(async move {
         while worker.alive() {
-            worker.record_activity_heartbeat(ActivityHeartbeat { task_token: task_token.clone(), details: vec![] });
+            worker.record_activity_heartbeat(ActivityHeartbeat {
+                task_token: task_token.clone(),
+                details: vec![],
+            });
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     });

@@ -407,11 +407,13 @@ fn schedule(seq: u32) -> Command {
 }
 
 fn eager(said: &api::RespondWorkflowTaskCompletedRequest) -> Vec<bool> {
-    let eager = |attributes: &ApiCommand| match attributes {
-        ApiCommand::ScheduleActivityTaskCommandAttributes(schedule) => Some(schedule.request_eager_execution),
-        _ => None,
-    };
-    said.commands.iter().filter_map(|command| command.attributes.as_ref().and_then(eager)).collect()
+    let mut all = Vec::new();
+    for command in &said.commands {
+        if let Some(ApiCommand::ScheduleActivityTaskCommandAttributes(schedule)) = &command.attributes {
+            all.push(schedule.request_eager_execution);
+        }
+    }
+    all
 }
 
 #[tokio::test(start_paused = true)]
@@ -750,4 +752,58 @@ async fn what_happens_is_measured() {
             .find(|line| line.starts_with(metric) && line.contains(label) && line.ends_with(" 1"));
         assert!(line.is_some(), "{metric} with {label} in\n{text}");
     }
+}
+
+fn start_request() -> api::StartWorkflowExecutionRequest {
+    api::StartWorkflowExecutionRequest {
+        namespace: "default".into(),
+        task_queue: Some(TaskQueue { name: "q".into(), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_that_is_started_beside_a_worker_begins_on_it_at_once() {
+    let server = Server::new();
+    let set = outlast_worker::WorkerSet::default();
+    let worker = worker(&server);
+    set.add(&worker).unwrap();
+    let polling = {
+        let worker = worker.clone();
+        tokio::spawn(async move { answer(&worker, vec![timer()]).await })
+    };
+    let _: api::PollWorkflowTaskQueueRequest = server.heard(POLL).await;
+    let reply =
+        api::StartWorkflowExecutionResponse { eager_workflow_task: Some(first("r1")), ..Default::default() };
+    server.answer("StartWorkflowExecution", Answer::is(&reply));
+    let started = set.start_workflow(&server.client(), start_request(), Default::default()).await.unwrap();
+    assert!(started.eager_workflow_task.is_none(), "it is the worker's");
+    let said: api::StartWorkflowExecutionRequest = server.heard("StartWorkflowExecution").await;
+    assert!(said.request_eager_execution);
+    assert_eq!(polling.await.unwrap().run_id, "r1");
+    completed(&server).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_claimed_for_a_queue_that_nobody_here_polls() {
+    let server = Server::new();
+    let set = outlast_worker::WorkerSet::default();
+    let idle = worker(&server);
+    set.add(&idle).unwrap();
+    set.start_workflow(&server.client(), start_request(), Default::default()).await.unwrap();
+    let said: api::StartWorkflowExecutionRequest = server.heard("StartWorkflowExecution").await;
+    assert!(!said.request_eager_execution);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_workers_of_one_client_do_not_take_the_same_tasks() {
+    let server = Server::new();
+    let set = outlast_worker::WorkerSet::default();
+    let first = worker(&server);
+    set.add(&first).unwrap();
+    assert_eq!(set.add(&worker(&server)).unwrap_err().field, "task_queue");
+    let other = outlast_worker::Versioning::None { build_id: "b2".into() };
+    set.add(&Worker::new(server.client(), WorkerConfig { versioning: other, ..cached() }).unwrap()).unwrap();
+    first.shutdown().await;
+    set.add(&worker(&server)).unwrap();
 }
