@@ -55,7 +55,7 @@ pub(crate) enum Event {
     Failed(h::ChildWorkflowExecutionFailedEventAttributes),
     Canceled(h::ChildWorkflowExecutionCanceledEventAttributes),
     TimedOut(h::ChildWorkflowExecutionTimedOutEventAttributes),
-    Terminated(h::ChildWorkflowExecutionTerminatedEventAttributes),
+    Terminated,
 }
 
 /// What the cancellation of a child asks of its workflow.
@@ -86,19 +86,26 @@ impl Child {
                 Ok(Then::Ends)
             }
             (State::Started { .. }, Event::Failed(e)) => {
-                self.failed(e, out);
+                self.failed(
+                    "Child Workflow execution failed",
+                    e.failure.unwrap_or_default(),
+                    e.retry_state,
+                    out,
+                );
                 Ok(Then::Ends)
             }
             (State::Started { .. }, Event::Canceled(e)) => {
-                self.canceled(e, out);
+                self.tell_cancelled(e.details, out);
                 Ok(Then::Ends)
             }
             (State::Started { .. }, Event::TimedOut(e)) => {
-                self.timed_out(e, out);
+                let cause = failure::timed_out("Timed out", failure::timeout_type::START_TO_CLOSE);
+                self.failed("Child Workflow execution timed out", cause, e.retry_state, out);
                 Ok(Then::Ends)
             }
-            (State::Started { .. }, Event::Terminated(e)) => {
-                self.terminated(e, out);
+            (State::Started { .. }, Event::Terminated) => {
+                let state = retry_state::NON_RETRYABLE_FAILURE;
+                self.failed("Child Workflow execution terminated", failure::terminated(), state, out);
                 Ok(Then::Ends)
             }
             (
@@ -107,7 +114,7 @@ impl Child {
                 | Event::Failed(_)
                 | Event::Canceled(_)
                 | Event::TimedOut(_)
-                | Event::Terminated(_),
+                | Event::Terminated,
             )
             | (State::Asked(_), Event::Started(_) | Event::StartFailed(_))
             | (State::Initiated { .. }, Event::Initiated)
@@ -134,11 +141,11 @@ impl Child {
         self.canceling = true;
         match self.cancellation {
             Cancellation::ChildAbandon => {
-                self.tell_cancelled(out);
+                self.tell_cancelled(None, out);
                 (Then::Stays, Ask::Nothing)
             }
             Cancellation::ChildTryCancel => {
-                self.tell_cancelled(out);
+                self.tell_cancelled(None, out);
                 (Then::Stays, Ask::CancelRequest)
             }
             // Also the latter hears of it from the child itself: that is what histories were made with.
@@ -178,74 +185,23 @@ impl Child {
 
     fn start_failed(&self, e: h::StartChildWorkflowExecutionFailedEventAttributes, out: &mut Out<'_>) {
         if !self.told {
-            let workflow_type = e.workflow_type.map(|t| t.name).unwrap_or_default();
             let failure = ResolveChildWorkflowExecutionStartFailure {
-                workflow_id: e.workflow_id,
-                workflow_type,
+                workflow_id: Bytes::copy_from_slice(self.names.id()),
+                workflow_type: Bytes::copy_from_slice(self.names.kind()),
                 cause: e.cause,
             };
             self.tell_start(Start::Failed(failure), out);
         }
     }
 
-    fn failed(&mut self, e: h::ChildWorkflowExecutionFailedEventAttributes, out: &mut Out<'_>) {
-        let info = ChildWorkflowExecutionFailureInfo {
-            namespace: e.namespace,
-            workflow_execution: e.workflow_execution,
-            workflow_type: e.workflow_type,
-            initiated_event_id: e.initiated_event_id,
-            started_event_id: e.started_event_id,
-            retry_state: e.retry_state,
-        };
-        let failure = Some(failure::child("Child Workflow execution failed", e.failure, info));
+    fn failed(&mut self, message: &str, cause: Bytes, retry_state: i32, out: &mut Out<'_>) {
+        let failure = Some(failure::child(message, Some(cause), self.info(retry_state)));
         self.tell(Status::Failed(Failed { failure }), out);
     }
 
-    fn canceled(&mut self, e: h::ChildWorkflowExecutionCanceledEventAttributes, out: &mut Out<'_>) {
-        let info = ChildWorkflowExecutionFailureInfo {
-            namespace: e.namespace,
-            workflow_execution: e.workflow_execution,
-            workflow_type: e.workflow_type,
-            initiated_event_id: e.initiated_event_id,
-            started_event_id: e.started_event_id,
-            retry_state: retry_state::NON_RETRYABLE_FAILURE,
-        };
-        let cause = Some(failure::cancelled("", e.details));
-        let failure = Some(failure::child("Child Workflow execution cancelled", cause, info));
-        self.tell(Status::Cancelled(Failed { failure }), out);
-    }
-
-    fn timed_out(&mut self, e: h::ChildWorkflowExecutionTimedOutEventAttributes, out: &mut Out<'_>) {
-        let info = ChildWorkflowExecutionFailureInfo {
-            namespace: e.namespace,
-            workflow_execution: e.workflow_execution,
-            workflow_type: e.workflow_type,
-            initiated_event_id: e.initiated_event_id,
-            started_event_id: e.started_event_id,
-            retry_state: e.retry_state,
-        };
-        let cause = Some(failure::timed_out("Timed out", failure::timeout_type::START_TO_CLOSE));
-        let failure = Some(failure::child("Child Workflow execution timed out", cause, info));
-        self.tell(Status::Failed(Failed { failure }), out);
-    }
-
-    fn terminated(&mut self, e: h::ChildWorkflowExecutionTerminatedEventAttributes, out: &mut Out<'_>) {
-        let info = ChildWorkflowExecutionFailureInfo {
-            namespace: e.namespace,
-            workflow_execution: e.workflow_execution,
-            workflow_type: e.workflow_type,
-            initiated_event_id: e.initiated_event_id,
-            started_event_id: e.started_event_id,
-            retry_state: retry_state::NON_RETRYABLE_FAILURE,
-        };
-        let failure =
-            Some(failure::child("Child Workflow execution terminated", Some(failure::terminated()), info));
-        self.tell(Status::Failed(Failed { failure }), out);
-    }
-
-    fn tell_cancelled(&mut self, out: &mut Out<'_>) {
+    fn tell_cancelled(&mut self, details: Option<Bytes>, out: &mut Out<'_>) {
         let info = self.info(retry_state::NON_RETRYABLE_FAILURE);
-        let cause = Some(failure::cancelled("", None));
+        let cause = Some(failure::cancelled("", details));
         let failure = Some(failure::child("Child Workflow execution cancelled", cause, info));
         self.tell(Status::Cancelled(Failed { failure }), out);
     }

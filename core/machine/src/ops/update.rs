@@ -71,11 +71,12 @@ impl Update {
                 self.reject(failure, messages);
                 Ok(Then::Ends)
             }
-            (State::Requested, response @ Response::Completed(_)) => {
-                // Completed without having been accepted by name: it was accepted.
-                self.accept(None, messages, out);
-                self.respond(response, extras, messages, out)
-            }
+            (State::Requested, Response::Completed(_)) => Err(Fault::mismatch(
+                EventId(self.sequencing),
+                format!("the request for update {:?}", self.protocol_instance),
+                Some("its completion, before its acceptance".to_owned()),
+                Vec::new(),
+            )),
             (
                 State::Accepted { recorded, completed: false },
                 response @ (Response::Completed(_) | Response::Rejected(_)),

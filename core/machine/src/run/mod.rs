@@ -271,7 +271,12 @@ impl Run {
     fn read(&mut self, config: &Config) -> Result<(), Fault> {
         let Some(held) = &mut self.task else { return Ok(()) };
         let recorded = held.source == Source::Replay;
-        match self.feed.read(recorded)? {
+        let read = self.feed.read(recorded)?;
+        if let Some(suspect) = self.workflow.suspect.take_if(|_| !matches!(read, Read::Replayed | Read::Page))
+        {
+            return Err(suspect);
+        }
+        match read {
             Read::Replayed => {
                 held.replayed = true;
                 self.playing = Some(Mode::Replay);

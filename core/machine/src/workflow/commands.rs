@@ -66,10 +66,8 @@ impl Workflow {
     }
 
     fn command(&mut self, command: C, extras: Option<Box<Extras>>, config: &Config) -> Result<(), Fault> {
-        if self.is_over() {
-            return Err(Fault::misuse(
-                "commands after the one that closed the workflow; stop its coroutines then",
-            ));
+        if self.terminal_seen || (self.closing.is_some() && self.mode != Mode::Replay) {
+            return Ok(()); // nothing can follow what closed it; in replay the history says what did
         }
         match command {
             C::StartTimer(c) => self.start_timer(c, extras)?,
@@ -389,7 +387,9 @@ impl Workflow {
     fn close(&mut self, closed: Closed, kind: Kind, ask: Ask, extras: Option<Box<Extras>>) {
         self.queue.push(kind, NO_OP, ask, extras);
         self.closing = Some(closed);
-        self.drop_locals();
+        if self.mode != Mode::Replay {
+            self.drop_locals();
+        }
     }
 
     /// Gives an op to `on`, and ends it if that is what follows.

@@ -53,16 +53,19 @@ impl Workflow {
         Ok(())
     }
 
-    /// Shows what happened, in order, and then the updates that are asked for: live and in replay alike, whatever came
-    /// between their admission and the task.
+    /// Shows what happened, in order, with requests for updates in the places among it that the server gave them.
     pub(super) fn see(&mut self, turn: &mut Turn, messages: Vec<api::Message>) -> Result<(), Fault> {
+        let mut requests = self.requests(turn, messages)?.into_iter().peekable();
         let mut seen = std::mem::take(&mut turn.seen);
         for event in seen.drain(..) {
             self.history_length = EventId(event.event_id);
+            while let Some(request) = requests.next_if(|r| r.sequencing < event.event_id) {
+                self.request(request)?;
+            }
             self.happened(event)?;
         }
         turn.seen = seen;
-        for request in self.requests(turn, messages)? {
+        for request in requests {
             self.request(request)?;
         }
         Ok(())
@@ -70,7 +73,7 @@ impl Workflow {
 
     /// The requests of a turn: live those that came with the task, in replay those that it accepted.
     fn requests(&mut self, turn: &Turn, messages: Vec<api::Message>) -> Result<Vec<Request>, Fault> {
-        let mut requests = std::mem::take(&mut self.admitted_live);
+        let mut requests = Vec::new();
         for message in messages {
             requests.push(incoming(message)?);
         }
@@ -79,7 +82,7 @@ impl Workflow {
                 continue;
             };
             let request = e.accepted_request.clone().filter(|r| !r.is_empty());
-            let Some(request) = request.or_else(|| self.admitted.remove(e.protocol_instance_id.as_bytes()))
+            let Some(request) = request.or_else(|| self.was_admitted(&turn.seen, &e.protocol_instance_id))
             else {
                 return Err(Fault::malformed(
                     EventId(event.event_id),
@@ -97,7 +100,22 @@ impl Workflow {
                 validate: false,
             });
         }
+        requests.sort_by_key(|r| r.sequencing);
         Ok(requests)
+    }
+
+    /// The request of an update that an earlier event, or one of this turn, admitted.
+    fn was_admitted(&mut self, seen: &[HistoryEvent], update_id: &str) -> Option<Bytes> {
+        if let Some(request) = self.admitted.remove(update_id.as_bytes()) {
+            return Some(request);
+        }
+        seen.iter().find_map(|event| {
+            let Some(A::WorkflowExecutionUpdateAdmittedEventAttributes(e)) = &event.attributes else {
+                return None;
+            };
+            let request = e.request.clone()?;
+            (update_id_of(&request).ok()? == update_id.as_bytes()).then_some(request)
+        })
     }
 
     /// Asks the language for an update, unless it has it already.
@@ -223,7 +241,7 @@ impl Workflow {
                 self.child(&event, e.initiated_event_id, child::Event::TimedOut(e))?;
             }
             A::ChildWorkflowExecutionTerminatedEventAttributes(e) => {
-                self.child(&event, e.initiated_event_id, child::Event::Terminated(e))?;
+                self.child(&event, e.initiated_event_id, child::Event::Terminated)?;
             }
             A::NexusOperationStartedEventAttributes(e) => {
                 let token = if e.operation_token.is_empty() { e.operation_id } else { e.operation_token };
@@ -349,14 +367,13 @@ impl Workflow {
             return Ok(());
         }
         let name = String::from_utf8_lossy(&update_id).into_owned();
-        self.admitted_live.push(Request {
+        self.request(Request {
             sequencing: id.0,
             message: format!("{name}/request"),
             protocol_instance: name,
             request,
             validate: true,
-        });
-        Ok(())
+        })
     }
 
     fn activity(&mut self, event: &HistoryEvent, initiator: i64, what: activity::Event) -> Result<(), Fault> {

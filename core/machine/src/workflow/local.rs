@@ -146,7 +146,7 @@ impl Workflow {
 
     /// The workflow closes, or leaves the cache: nothing of them is waited for any more.
     pub fn drop_locals(&mut self) {
-        if self.locals_open == 0 {
+        if self.locals_open == 0 && self.resolved.is_empty() {
             return;
         }
         for (_, op) in self.ops.iter_mut() {

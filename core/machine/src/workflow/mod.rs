@@ -60,10 +60,10 @@ pub(crate) struct Workflow {
     updates: BTreeMap<Box<str>, u32>,
     /// Requests of updates that history admitted, by update id, until they are accepted.
     admitted: BTreeMap<Bytes, Bytes>,
-    /// Updates that the turn being shown live admitted.
-    admitted_live: Vec<events::Request>,
     queue: Queue,
     jobs: Jobs,
+    /// A mismatch of names that counts only if no task was completed after it, where history lacks the flag for it.
+    pub suspect: Option<Fault>,
     mode: Mode,
     flags: Flags,
     clock: Time,
@@ -170,9 +170,9 @@ impl Workflow {
             events: Ring::default(),
             updates: BTreeMap::new(),
             admitted: BTreeMap::new(),
-            admitted_live: Vec::new(),
             queue: Queue::default(),
             jobs: Jobs::default(),
+            suspect: None,
             mode: Mode::Replay,
             flags: Flags::new(config.sdk_metadata),
             clock: Time::default(),

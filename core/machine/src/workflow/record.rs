@@ -17,7 +17,8 @@ use crate::queue::{Kind, NO_OP, Queued};
 impl Workflow {
     /// Compares the commands of the turn that was just played with what the code asked for.
     pub fn settle(&mut self, turn: &mut Turn) -> Result<(), Fault> {
-        let check_names = turn.last || self.flags.on(CoreFlag::IdAndTypeChecks, self.mode == Mode::Live);
+        self.suspect = None;
+        let check_names = self.flags.on(CoreFlag::IdAndTypeChecks, self.mode == Mode::Live);
         let commands = std::mem::take(&mut turn.commands);
         let mut at = 0;
         let mut result = Ok(());
@@ -140,9 +141,8 @@ impl Workflow {
         let Some((index, Op::Local(op))) = index.and_then(|i| Some((i, self.ops.get_mut(i)?))) else {
             return Err(self.not_asked(event, recorded));
         };
-        if check_names {
-            same_local(event, recorded.clone(), &op.names, marker, local::words(op))?;
-        }
+        let same = same_local(event, recorded.clone(), &op.names, marker, local::words(op));
+        suspect(same, check_names, &mut self.suspect)?;
         match op.state {
             LocalState::Resolved { from_marker: true } => {}
             LocalState::Resolved { from_marker: false } => {
@@ -183,10 +183,10 @@ impl Workflow {
             },
             Op::Activity(op) => match &event.attributes {
                 Some(A::ActivityTaskScheduledEventAttributes(e)) => {
-                    if check_names {
-                        let kind = e.activity_type.as_ref().map(|t| &t.name[..]).unwrap_or_default();
-                        same_names(event, &op.names, &e.activity_id, kind, ["activity_id", "activity_type"])?;
-                    }
+                    let kind = e.activity_type.as_ref().map(|t| &t.name[..]).unwrap_or_default();
+                    let same =
+                        same_names(event, &op.names, &e.activity_id, kind, ["activity_id", "activity_type"]);
+                    suspect(same, check_names, &mut self.suspect)?;
                     let _stays = op.on(id, activity::Event::Scheduled, &mut out)?;
                     true
                 }
@@ -196,11 +196,11 @@ impl Workflow {
                 }
             },
             Op::Child(op) => {
-                if let Some(A::StartChildWorkflowExecutionInitiatedEventAttributes(e)) = &event.attributes
-                    && check_names
-                {
+                if let Some(A::StartChildWorkflowExecutionInitiatedEventAttributes(e)) = &event.attributes {
                     let kind = e.workflow_type.as_ref().map(|t| &t.name[..]).unwrap_or_default();
-                    same_names(event, &op.names, &e.workflow_id, kind, ["workflow_id", "workflow_type"])?;
+                    let same =
+                        same_names(event, &op.names, &e.workflow_id, kind, ["workflow_id", "workflow_type"]);
+                    suspect(same, check_names, &mut self.suspect)?;
                 }
                 let _stays = op.on(id, child::Event::Initiated, &mut out)?;
                 true
@@ -314,6 +314,17 @@ fn describe(event: &HistoryEvent) -> String {
 fn is_change_version(event: &HistoryEvent) -> bool {
     let Some(A::UpsertWorkflowSearchAttributesEventAttributes(e)) = &event.attributes else { return false };
     e.search_attributes.as_ref().is_some_and(|a| a.indexed_fields.contains_key("TemporalChangeVersion"))
+}
+
+/// A mismatch of names counts at once if names are checked, else only if it is in the last task.
+fn suspect(same: Result<(), Fault>, check_names: bool, suspect: &mut Option<Fault>) -> Result<(), Fault> {
+    match same {
+        Err(fault) if !check_names => {
+            suspect.get_or_insert(fault);
+            Ok(())
+        }
+        same => same,
+    }
 }
 
 fn same_names(

@@ -632,16 +632,8 @@ fn full_name() -> ::prost::alloc::string::String { "outlast.history.ChildWorkflo
 pub struct ChildWorkflowExecutionFailedEventAttributes {
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub failure: ::core::option::Option<::prost::bytes::Bytes>,
-    #[prost(bytes = "bytes", tag = "2")]
-    pub namespace: ::prost::bytes::Bytes,
-    #[prost(bytes = "bytes", optional, tag = "3")]
-    pub workflow_execution: ::core::option::Option<::prost::bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "4")]
-    pub workflow_type: ::core::option::Option<::prost::bytes::Bytes>,
     #[prost(int64, tag = "5")]
     pub initiated_event_id: i64,
-    #[prost(int64, tag = "6")]
-    pub started_event_id: i64,
     #[prost(int32, tag = "7")]
     pub retry_state: i32,
 }
@@ -653,33 +645,17 @@ fn full_name() -> ::prost::alloc::string::String { "outlast.history.ChildWorkflo
 pub struct ChildWorkflowExecutionCanceledEventAttributes {
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub details: ::core::option::Option<::prost::bytes::Bytes>,
-    #[prost(bytes = "bytes", tag = "2")]
-    pub namespace: ::prost::bytes::Bytes,
-    #[prost(bytes = "bytes", optional, tag = "3")]
-    pub workflow_execution: ::core::option::Option<::prost::bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "4")]
-    pub workflow_type: ::core::option::Option<::prost::bytes::Bytes>,
     #[prost(int64, tag = "5")]
     pub initiated_event_id: i64,
-    #[prost(int64, tag = "6")]
-    pub started_event_id: i64,
 }
 impl ::prost::Name for ChildWorkflowExecutionCanceledEventAttributes {
 const NAME: &'static str = "ChildWorkflowExecutionCanceledEventAttributes";
 const PACKAGE: &'static str = "outlast.history";
 fn full_name() -> ::prost::alloc::string::String { "outlast.history.ChildWorkflowExecutionCanceledEventAttributes".into() }fn type_url() -> ::prost::alloc::string::String { "/outlast.history.ChildWorkflowExecutionCanceledEventAttributes".into() }}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChildWorkflowExecutionTimedOutEventAttributes {
-    #[prost(bytes = "bytes", tag = "1")]
-    pub namespace: ::prost::bytes::Bytes,
-    #[prost(bytes = "bytes", optional, tag = "2")]
-    pub workflow_execution: ::core::option::Option<::prost::bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "3")]
-    pub workflow_type: ::core::option::Option<::prost::bytes::Bytes>,
     #[prost(int64, tag = "4")]
     pub initiated_event_id: i64,
-    #[prost(int64, tag = "5")]
-    pub started_event_id: i64,
     #[prost(int32, tag = "6")]
     pub retry_state: i32,
 }
@@ -687,18 +663,10 @@ impl ::prost::Name for ChildWorkflowExecutionTimedOutEventAttributes {
 const NAME: &'static str = "ChildWorkflowExecutionTimedOutEventAttributes";
 const PACKAGE: &'static str = "outlast.history";
 fn full_name() -> ::prost::alloc::string::String { "outlast.history.ChildWorkflowExecutionTimedOutEventAttributes".into() }fn type_url() -> ::prost::alloc::string::String { "/outlast.history.ChildWorkflowExecutionTimedOutEventAttributes".into() }}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChildWorkflowExecutionTerminatedEventAttributes {
-    #[prost(bytes = "bytes", tag = "1")]
-    pub namespace: ::prost::bytes::Bytes,
-    #[prost(bytes = "bytes", optional, tag = "2")]
-    pub workflow_execution: ::core::option::Option<::prost::bytes::Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "3")]
-    pub workflow_type: ::core::option::Option<::prost::bytes::Bytes>,
     #[prost(int64, tag = "4")]
     pub initiated_event_id: i64,
-    #[prost(int64, tag = "5")]
-    pub started_event_id: i64,
 }
 impl ::prost::Name for ChildWorkflowExecutionTerminatedEventAttributes {
 const NAME: &'static str = "ChildWorkflowExecutionTerminatedEventAttributes";

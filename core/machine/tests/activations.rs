@@ -1,0 +1,57 @@
+//! Every recorded replay gives the activations of the reference core, or differs for a reason that is known and wanted:
+//! in one page, in small pages, and cut at every task.
+#![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "test code")]
+
+mod oracle;
+
+use std::path::PathBuf;
+
+use oracle::{Case, Verdict};
+
+fn data(files: &[&str]) -> Vec<PathBuf> {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    files.iter().map(|f| dir.join(f)).collect()
+}
+
+/// Counts verdicts; anything unexplained fails the test.
+fn judge(cases: &[Case]) -> (usize, usize) {
+    let (mut equal, mut explained, mut different) = (0, 0, Vec::new());
+    for case in cases {
+        match oracle::judge(case) {
+            Verdict::Equal => equal += 1,
+            Verdict::Explained(_) => explained += 1,
+            Verdict::Different(what) => different.push(format!("{}: {what}", case.name)),
+        }
+    }
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+    (equal, explained)
+}
+
+#[test]
+fn whole_histories() {
+    assert_eq!(judge(&oracle::load(&data(&["recordings.jsonl.gz"]))), (433, 129));
+}
+
+#[test]
+fn histories_cut_at_every_task() {
+    let cases = oracle::load(&data(&["recordings.jsonl.gz", "cuts.jsonl.gz"]));
+    assert_eq!(judge(&cases), (1119, 271));
+}
+
+#[test]
+fn scripts_with_one_change() {
+    let cases = oracle::load(&data(&["recordings.jsonl.gz", "mutations.jsonl.gz"]));
+    assert_eq!(judge(&cases), (1488, 247));
+}
+
+#[test]
+fn pages_make_no_difference() {
+    for case in oracle::load(&data(&["recordings.jsonl.gz"])) {
+        let whole = oracle::play(&case);
+        for size in [1, 2, 3, 5, 7, 16, 64] {
+            let paged = oracle::play_in_pages(&case, size);
+            assert_eq!(paged.activations, whole.activations, "{} in pages of {size}", case.name);
+            assert_eq!(paged.message, whole.message, "{} in pages of {size}", case.name);
+        }
+    }
+}
