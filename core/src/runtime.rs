@@ -1,0 +1,145 @@
+//! The threads and the telemetry that clients, workers and replayers of one program share.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use outlast_client::{CallInfo, CallObserver, Client, Code};
+use outlast_worker::telemetry::{Call, CallMetrics, Metrics};
+use outlast_worker::{ConfigError, Worker, WorkerConfig};
+
+/// What a runtime is made of.
+#[derive(Clone, Debug)]
+pub struct RuntimeOptions {
+    /// Threads that run tasks. `None`: one for each CPU.
+    pub threads: Option<usize>,
+    /// Where metrics go.
+    pub metrics: Metrics,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        Self { threads: None, metrics: Metrics::none() }
+    }
+}
+
+/// The threads could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("the runtime's threads could not be started: {0}")]
+pub struct RuntimeError(#[from] std::io::Error);
+
+/// Threads and telemetry. Dropping the last clone ends the threads without waiting for what runs on them.
+///
+/// ```
+/// use outlast_core::{Runtime, RuntimeOptions};
+///
+/// let runtime = Runtime::new(RuntimeOptions::default())?;
+/// assert_eq!(runtime.block_on(async { 6 * 7 }), 42);
+/// # Ok::<(), outlast_core::RuntimeError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    threads: Arc<Threads>,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+struct Threads(Option<tokio::runtime::Runtime>, tokio::runtime::Handle);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // The last clone may go on one of its own threads, where waiting is not allowed.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Runtime {
+    /// Starts the threads.
+    pub fn new(options: RuntimeOptions) -> Result<Self, RuntimeError> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        if let Some(threads) = options.threads {
+            builder.worker_threads(threads.max(1));
+        }
+        let runtime = builder.enable_all().thread_name("outlast").build()?;
+        let handle = runtime.handle().clone();
+        Ok(Self { threads: Arc::new(Threads(Some(runtime), handle)), metrics: options.metrics })
+    }
+
+    /// Where tasks run.
+    pub fn handle(&self) -> &tokio::runtime::Handle {
+        &self.threads.1
+    }
+
+    /// Waits for a future on the caller's own thread.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.handle().block_on(future)
+    }
+
+    /// Where metrics go.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Counts and times every call of a client whose options name this observer.
+    pub fn observer(&self) -> Arc<dyn CallObserver> {
+        Arc::new(Observer(CallMetrics::new(&self.metrics)))
+    }
+
+    /// A worker on these threads, measured.
+    pub fn worker(&self, client: Client, config: WorkerConfig) -> Result<Worker, ConfigError> {
+        let _here = self.handle().enter();
+        Worker::with_metrics(client, config, &self.metrics)
+    }
+}
+
+struct Observer(CallMetrics);
+
+impl CallObserver for Observer {
+    fn finished(&self, info: &CallInfo<'_>) {
+        self.0.record_call(&Call {
+            operation: info.method,
+            namespace: info.namespace.unwrap_or_default(),
+            long_poll: info.long_poll,
+            failure: failure(info.code),
+            elapsed: info.elapsed,
+        });
+    }
+}
+
+/// The code as dashboards know it.
+fn failure(code: Code) -> Option<&'static str> {
+    Some(match code {
+        Code::Ok => return None,
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_made_from_outside_of_the_runtime() {
+        let runtime = Runtime::new(RuntimeOptions { threads: Some(1), ..Default::default() }).unwrap();
+        let options = outlast_client::ClientOptions::new("localhost:1".parse().unwrap());
+        let client = runtime.block_on(async { Client::lazy(options) }).unwrap();
+        let worker = runtime.worker(client, WorkerConfig::new("default", "q")).unwrap();
+        assert!(worker.alive() && !worker.ready());
+    }
+}

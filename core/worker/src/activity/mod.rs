@@ -1,0 +1,357 @@
+//! The half of a worker that runs activities, remote and local: one loop that owns the pure tables, makes their calls
+//! and hands tasks to the language.
+
+mod held;
+mod local;
+mod table;
+mod throttle;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use outlast_client::{Code, Error};
+use outlast_machine::io::{self, LocalName, LocalTask, RunId};
+use outlast_machine::time::Time;
+use outlast_proto::coresdk::activity_result::ActivityTaskFailedCause;
+use outlast_proto::coresdk::activity_result::activity_execution_result::Status;
+use outlast_proto::coresdk::activity_task::{ActivityTask, Cancel, Start, activity_task::Variant};
+use outlast_proto::temporal::api::common::v1::{Payload, WorkflowExecution};
+use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
+use outlast_proto::temporal::api::workflowservice::v1::PollActivityTaskQueueResponse;
+use prost::Message;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+pub(crate) use table::{BeatReply, Report};
+
+use crate::clock::Clock;
+use crate::config::WorkerConfig;
+use crate::counts::Counts;
+use crate::handout::Handout;
+use crate::permits::{Permit, Permits};
+use crate::remote::Remote;
+use crate::sizes::{self, SizeLimits};
+use crate::telemetry::WorkerMetrics;
+use crate::worker::{NamespaceFacts, facts};
+use table::Started;
+
+/// Something for the loop to take in.
+pub(crate) enum Arrival {
+    /// A task that was polled, or given with the answer to a workflow task.
+    Task { task: Box<PollActivityTaskQueueResponse>, permit: Permit, eager: bool },
+    /// The language is done with a task, remote or local.
+    Completed(Bytes, Box<Status>),
+    /// The language says that a task is alive.
+    Beat(Bytes, Vec<Payload>),
+    /// A run wants a local activity.
+    StartLocal(RunId, LocalTask),
+    /// A run wants it no longer.
+    CancelLocal(RunId, LocalName),
+    /// The worker ends: the grace begins.
+    ShutDown(Option<Duration>),
+    /// Say so when nothing is held any more.
+    WhenIdle(oneshot::Sender<()>),
+}
+
+/// Where reports of local activities go.
+pub(crate) type LocalReports = Arc<dyn Fn(RunId, io::LocalReport) + Send + Sync>;
+
+/// What the loop needs from its surroundings.
+pub(crate) struct Surroundings {
+    pub(crate) clock: Clock,
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) tasks: Arc<Handout<ActivityTask>>,
+    pub(crate) local_permits: Permits,
+    pub(crate) reports: LocalReports,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) namespace: Arc<Mutex<NamespaceFacts>>,
+}
+
+/// What a call of the loop came to.
+enum Done {
+    BeatTaken(Bytes, BeatReply),
+    Reported(Bytes, Result<(), Error>),
+    LocalSlot(Option<Permit>),
+}
+
+struct Loop {
+    around: Surroundings,
+    namespace: String,
+    table: table::Table,
+    locals: local::Locals,
+    held: held::Held,
+    calls: JoinSet<Done>,
+    /// A slot for a local activity is being waited for.
+    reserving: bool,
+    spare: Option<Permit>,
+    idle: Option<oneshot::Sender<()>>,
+}
+
+/// Runs until the other side of the inbox is gone.
+pub(crate) async fn run(
+    around: Surroundings,
+    config: &WorkerConfig,
+    mut inbox: mpsc::UnboundedReceiver<Arrival>,
+) {
+    let limits = table::Limits {
+        heartbeat: throttle::HeartbeatLimits {
+            max: config.max_heartbeat_throttle_interval,
+            default: config.default_heartbeat_throttle_interval,
+        },
+        buffer: config.local_timeout_buffer_for_activities,
+    };
+    let clock = around.clock;
+    let held = held::Held::new(around.metrics.clone(), around.counts.clone());
+    let mut it = Loop {
+        around,
+        held,
+        namespace: config.namespace.clone(),
+        table: table::Table::new(limits),
+        locals: local::Locals::default(),
+        calls: JoinSet::new(),
+        reserving: false,
+        spare: None,
+        idle: None,
+    };
+    loop {
+        it.act();
+        let deadline = it.table.deadline().into_iter().chain(it.locals.deadline()).min();
+        tokio::select! {
+            arrival = inbox.recv() => match arrival {
+                Some(arrival) => it.take(clock.now(), arrival),
+                None => return,
+            },
+            Some(done) = it.calls.join_next() => it.done(clock.now(), done),
+            () = clock.until(deadline) => {
+                it.table.handle(clock.now(), table::Input::Tick);
+                it.locals.handle(clock.now(), local::Input::Tick);
+            }
+        }
+    }
+}
+
+impl Loop {
+    fn take(&mut self, now: Time, arrival: Arrival) {
+        match arrival {
+            Arrival::Task { task, permit, eager } => self.start(now, *task, permit, eager),
+            Arrival::Completed(token, status) if self.locals.holds(&token) => {
+                self.held.completed(now, &token, &status);
+                self.locals.handle(now, local::Input::Completed(token, status));
+            }
+            Arrival::Completed(token, status) => {
+                if !self.table.holds(&token) {
+                    tracing::warn!(?token, "the language completed an activity that it does not hold");
+                }
+                self.held.completed(now, &token, &status);
+                self.table.handle(now, table::Input::Completed(token, status));
+            }
+            Arrival::Beat(token, details) => self.table.handle(now, table::Input::Beat(token, details)),
+            Arrival::StartLocal(run, task) => self.locals.handle(now, local::Input::Start(run, task)),
+            Arrival::CancelLocal(run, name) => self.locals.handle(now, local::Input::Cancel(run, name)),
+            Arrival::ShutDown(grace) => self.table.handle(now, table::Input::ShutDown(grace)),
+            Arrival::WhenIdle(tell) => self.idle = Some(tell),
+        }
+    }
+
+    fn done(&mut self, now: Time, done: Result<Done, tokio::task::JoinError>) {
+        match done {
+            Ok(Done::BeatTaken(token, reply)) => {
+                self.table.handle(now, table::Input::BeatTaken(token, reply));
+            }
+            Ok(Done::Reported(token, result)) => {
+                match result {
+                    Ok(()) => {}
+                    Err(error) if error.code == Code::NotFound => {
+                        tracing::debug!(%error, "an activity was over before its result came");
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the result of an activity did not reach the server")
+                    }
+                }
+                self.table.handle(now, table::Input::Reported(token));
+            }
+            Ok(Done::LocalSlot(permit)) => {
+                self.reserving = false;
+                self.spare = permit;
+                self.locals.handle(now, local::Input::Slot);
+            }
+            Err(error) => tracing::error!(%error, "a call broke off"),
+        }
+    }
+
+    /// Drains the tables and acts on what they say.
+    fn act(&mut self) {
+        while let Some(output) = self.table.poll() {
+            self.act_remote(output);
+        }
+        while let Some(output) = self.locals.poll() {
+            self.act_local(output);
+        }
+        if self.locals.waiting() > 0 && !self.reserving {
+            self.reserving = true;
+            let permits = self.around.local_permits.clone();
+            self.calls.spawn(async move { Done::LocalSlot(permits.reserve().await.ok()) });
+        }
+        if self.table.is_empty()
+            && self.locals.is_empty()
+            && let Some(tell) = self.idle.take()
+        {
+            // Whoever asked may have stopped waiting.
+            let _ = tell.send(());
+        }
+    }
+
+    fn act_remote(&mut self, output: table::Output) {
+        let remote = self.around.remote.clone();
+        match output {
+            table::Output::Cancel(token, cancel) => self.cancel(token, cancel),
+            table::Output::Beat(token, details) => {
+                self.calls.spawn(async move {
+                    let reply = remote.beat(token.clone(), details).await;
+                    Done::BeatTaken(token, reply)
+                });
+            }
+            table::Output::Report(token, report) => {
+                let report = fits(facts(&self.around.namespace).sizes, report);
+                self.calls.spawn(async move {
+                    let result = remote.report_activity(token.clone(), report).await;
+                    Done::Reported(token, result)
+                });
+            }
+            table::Output::Done(token) => self.held.done(&token),
+        }
+    }
+
+    fn act_local(&mut self, output: local::Output) {
+        match output {
+            local::Output::Give(token, run, task) => {
+                let now = self.around.clock.now();
+                let start = local_start(&self.namespace, &run, task, now);
+                self.held.local(now, token.clone(), &start, self.spare.take());
+                let variant = Some(Variant::Start(start));
+                self.around.tasks.push(token.clone(), ActivityTask { task_token: token, variant });
+            }
+            local::Output::Unused => drop(self.spare.take()),
+            local::Output::Cancel(token, cancel) => self.cancel(token, cancel),
+            local::Output::Report(run, report) => (self.around.reports)(run, report),
+            local::Output::Done(token) => self.held.done(&token),
+        }
+    }
+
+    fn cancel(&self, token: Bytes, cancel: Cancel) {
+        let variant = Some(Variant::Cancel(cancel));
+        self.around.tasks.push_cancel(token.clone(), ActivityTask { task_token: token, variant });
+    }
+
+    fn start(&mut self, now: Time, task: PollActivityTaskQueueResponse, permit: Permit, eager: bool) {
+        let token = task.task_token.clone();
+        let start = remote_start(task);
+        self.held.remote(now, token.clone(), &start, permit, eager);
+        let span = |d: Option<prost_types::Duration>| {
+            d.and_then(|d| Duration::try_from(d).ok()).filter(|d| !d.is_zero())
+        };
+        let started = Started {
+            token: token.clone(),
+            start_to_close: span(start.start_to_close_timeout),
+            heartbeat: span(start.heartbeat_timeout),
+        };
+        let variant = Some(Variant::Start(start));
+        self.around.tasks.push(token.clone(), ActivityTask { task_token: token, variant });
+        self.table.handle(now, table::Input::Started(started));
+    }
+}
+
+/// A result that the namespace would refuse is reported as the failure it is.
+fn fits(limits: SizeLimits, report: Report) -> Report {
+    let size = match &report {
+        Report::Completed(Some(payload)) => payload.encoded_len(),
+        Report::Completed(None) | Report::Failed { .. } | Report::Cancelled(_) => 0,
+    };
+    match sizes::check_payload(limits, "the result of an activity", size) {
+        Ok(()) => report,
+        Err(message) => {
+            let info = ApplicationFailureInfo { r#type: "PayloadSizeError".into(), ..Default::default() };
+            let failure_info = Some(FailureInfo::ApplicationFailureInfo(info));
+            let failure = Failure { message, failure_info, ..Default::default() };
+            let cause = ActivityTaskFailedCause::PayloadsTooLarge.into();
+            Report::Failed { failure: Some(Box::new(failure)), cause, details: None }
+        }
+    }
+}
+
+/// The server's task in the language's form.
+fn remote_start(task: PollActivityTaskQueueResponse) -> Start {
+    Start {
+        workflow_namespace: task.workflow_namespace,
+        workflow_type: task.workflow_type.unwrap_or_default().name,
+        workflow_execution: task.workflow_execution,
+        activity_id: task.activity_id,
+        activity_type: task.activity_type.unwrap_or_default().name,
+        header_fields: task.header.unwrap_or_default().fields,
+        input: task.input.unwrap_or_default().payloads,
+        heartbeat_details: task.heartbeat_details.unwrap_or_default().payloads,
+        scheduled_time: task.scheduled_time,
+        current_attempt_scheduled_time: task.current_attempt_scheduled_time,
+        started_time: task.started_time,
+        attempt: u32::try_from(task.attempt).unwrap_or_default(),
+        schedule_to_close_timeout: task.schedule_to_close_timeout,
+        start_to_close_timeout: task.start_to_close_timeout,
+        heartbeat_timeout: task.heartbeat_timeout,
+        retry_policy: task.retry_policy,
+        priority: task.priority,
+        is_local: false,
+        run_id: task.activity_run_id,
+    }
+}
+
+/// A local activity in the same form.
+fn local_start(namespace: &str, run: &RunId, task: LocalTask, now: Time) -> Start {
+    let command = *task.command;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let timeout = task.start_to_close.and_then(crate::remote::wire);
+    Start {
+        workflow_namespace: namespace.to_owned(),
+        workflow_type: text(&task.workflow_type),
+        workflow_execution: Some(WorkflowExecution {
+            workflow_id: task.workflow_id,
+            run_id: run.to_string(),
+        }),
+        activity_id: text(&command.activity_id),
+        activity_type: text(&command.activity_type),
+        header_fields: headers(command.headers),
+        input: command.arguments.into_iter().filter_map(readable::<Payload>).collect(),
+        scheduled_time: Some(task.original_schedule_time.timestamp()),
+        current_attempt_scheduled_time: Some(task.schedule_time.timestamp()),
+        started_time: Some(now.timestamp()),
+        attempt: task.attempt,
+        schedule_to_close_timeout: command.schedule_to_close_timeout,
+        start_to_close_timeout: timeout.or(command.start_to_close_timeout),
+        retry_policy: command.retry_policy.and_then(readable),
+        is_local: true,
+        ..Default::default()
+    }
+}
+
+/// One entry of an encoded map from text to payloads.
+#[derive(Clone, PartialEq, Message)]
+struct HeaderEntry {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<Payload>,
+}
+
+fn headers(entries: Vec<Bytes>) -> BTreeMap<String, Payload> {
+    let entries = entries.into_iter().filter_map(readable::<HeaderEntry>);
+    entries.map(|entry| (entry.key, entry.value.unwrap_or_default())).collect()
+}
+
+/// What the language itself wrote and sent to us; it can be read unless the language is broken.
+fn readable<M: Message + Default>(encoded: Bytes) -> Option<M> {
+    M::decode(encoded)
+        .inspect_err(|error| tracing::error!(%error, "the language sent a damaged message"))
+        .ok()
+}

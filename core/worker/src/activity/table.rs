@@ -1,0 +1,363 @@
+//! The activities that this worker runs for the server, as a pure state machine: heartbeats, timeouts, cancellation.
+//!
+//! Driven like everything pure here: `handle(now, input)`, drain `poll()`, wait for an arrival or `deadline()`.
+//! It knows nothing of slots, RPCs or the queue to the language.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use outlast_machine::time::Time;
+use outlast_proto::coresdk::activity_result::activity_execution_result::Status;
+use outlast_proto::coresdk::activity_task::{ActivityCancelReason, ActivityCancellationDetails, Cancel};
+use outlast_proto::temporal::api::common::v1::{Payload, Payloads};
+use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
+
+use super::throttle::{HeartbeatLimits, Throttle};
+
+/// An activity was handed to the language.
+#[derive(Clone, Debug)]
+pub(crate) struct Started {
+    pub(crate) token: Bytes,
+    pub(crate) start_to_close: Option<Duration>,
+    pub(crate) heartbeat: Option<Duration>,
+}
+
+/// What the server answered to a heartbeat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BeatReply {
+    pub(crate) not_found: bool,
+    pub(crate) cancel_requested: bool,
+    pub(crate) paused: bool,
+    pub(crate) reset: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    Started(Started),
+    /// The language says that it is alive.
+    Beat(Bytes, Vec<Payload>),
+    /// The answer to [`Output::Beat`].
+    BeatTaken(Bytes, BeatReply),
+    /// The language is done with it.
+    Completed(Bytes, Box<Status>),
+    /// [`Output::Report`] was taken, or given up.
+    Reported(Bytes),
+    /// The worker shuts down: what still runs after the grace is cancelled. Without one nothing is.
+    ShutDown(Option<Duration>),
+    Tick,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Output {
+    /// Tell the language. At most once for each activity.
+    Cancel(Bytes, Cancel),
+    /// Tell the server that the activity is alive; [`Input::BeatTaken`] must follow.
+    Beat(Bytes, Vec<Payload>),
+    /// Tell the server how it went; [`Input::Reported`] must follow.
+    Report(Bytes, Report),
+    /// The activity is over here: its slot is free.
+    Done(Bytes),
+}
+
+/// How an activity went, for the server.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Report {
+    Completed(Option<Payload>),
+    Failed { failure: Option<Box<Failure>>, cause: i32, details: Option<Vec<Payload>> },
+    Cancelled(Option<Payloads>),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) heartbeat: HeartbeatLimits,
+    /// Given on top of each timeout, since the server decides first.
+    pub(crate) buffer: Duration,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Running,
+    /// The server has forgotten it; what the language will say is not sent.
+    Gone,
+    /// The last heartbeat is on its way, the report follows.
+    Flushing(Report),
+    Reporting,
+}
+
+#[derive(Debug)]
+struct Entry {
+    phase: Phase,
+    cancelled: Option<ActivityCancelReason>,
+    throttle: Throttle<Vec<Payload>>,
+    last_details: Option<Vec<Payload>>,
+    close_by: Option<Time>,
+    heartbeat: Option<Duration>,
+    beat_by: Option<Time>,
+    armed: Option<Time>,
+}
+
+#[derive(Debug)]
+enum Grace {
+    Running,
+    Until(Time),
+    Over,
+}
+
+/// All activities that the language holds.
+#[derive(Debug)]
+pub(crate) struct Table {
+    limits: Limits,
+    entries: BTreeMap<Bytes, Entry>,
+    timers: BTreeSet<(Time, Bytes)>,
+    grace: Grace,
+    out: VecDeque<Output>,
+}
+
+impl Table {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            entries: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            grace: Grace::Running,
+            out: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn holds(&self, token: &Bytes) -> bool {
+        self.entries.contains_key(token)
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let first = self.timers.first().map(|(at, _)| *at);
+        match self.grace {
+            Grace::Until(at) => Some(first.map_or(at, |first| first.min(at))),
+            Grace::Running | Grace::Over => first,
+        }
+    }
+
+    pub(crate) fn handle(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Started(started) => self.started(now, started),
+            Input::Beat(token, details) => self.beat(now, token, details),
+            Input::BeatTaken(token, reply) => self.beat_taken(token, reply),
+            Input::Completed(token, status) => self.completed(now, token, *status),
+            Input::Reported(token) => self.remove(token),
+            Input::ShutDown(None) => {}
+            Input::ShutDown(Some(grace)) => self.grace = Grace::Until(now + grace),
+            Input::Tick => self.tick(now),
+        }
+    }
+
+    fn started(&mut self, now: Time, started: Started) {
+        let Started { token, start_to_close, heartbeat } = started;
+        let buffer = self.limits.buffer;
+        let entry = Entry {
+            phase: Phase::Running,
+            cancelled: None,
+            throttle: Throttle::new(self.limits.heartbeat.interval(heartbeat)),
+            last_details: None,
+            close_by: start_to_close.map(|d| now + d + buffer),
+            heartbeat,
+            beat_by: heartbeat.map(|d| now + d + buffer),
+            armed: None,
+        };
+        self.entries.insert(token.clone(), entry);
+        if matches!(self.grace, Grace::Over) {
+            self.cancel(&token, ActivityCancelReason::WorkerShutdown, BeatReply::default());
+        }
+        self.arm(&token);
+    }
+
+    fn beat(&mut self, now: Time, token: Bytes, details: Vec<Payload>) {
+        let Some(entry) = self.entries.get_mut(&token) else { return };
+        match entry.phase {
+            Phase::Running => {}
+            Phase::Gone | Phase::Flushing(_) | Phase::Reporting => return,
+        }
+        entry.last_details = Some(details.clone());
+        entry.beat_by = entry.heartbeat.map(|d| now + d + self.limits.buffer);
+        if let Some(details) = entry.throttle.offer(now, details) {
+            self.out.push_back(Output::Beat(token.clone(), details));
+        }
+        self.arm(&token);
+    }
+
+    fn beat_taken(&mut self, token: Bytes, reply: BeatReply) {
+        let Some(entry) = self.entries.get_mut(&token) else { return };
+        entry.throttle.taken();
+        match std::mem::replace(&mut entry.phase, Phase::Reporting) {
+            Phase::Running if reply.not_found => {
+                entry.phase = Phase::Gone;
+                self.cancel(&token, ActivityCancelReason::NotFound, reply);
+            }
+            Phase::Running => {
+                entry.phase = Phase::Running;
+                let reason = match reply {
+                    BeatReply { cancel_requested: true, .. } => Some(ActivityCancelReason::Cancelled),
+                    BeatReply { reset: true, .. } => Some(ActivityCancelReason::Reset),
+                    BeatReply { paused: true, .. } => Some(ActivityCancelReason::Paused),
+                    _ => None,
+                };
+                if let Some(reason) = reason {
+                    self.cancel(&token, reason, reply);
+                }
+            }
+            Phase::Flushing(_) if reply.not_found => return self.remove(token),
+            Phase::Flushing(report) => self.out.push_back(Output::Report(token.clone(), report)),
+            Phase::Gone => entry.phase = Phase::Gone,
+            Phase::Reporting => {}
+        }
+        self.arm(&token);
+    }
+
+    fn completed(&mut self, now: Time, token: Bytes, status: Status) {
+        let Some(entry) = self.entries.get_mut(&token) else { return };
+        match entry.phase {
+            Phase::Running => {}
+            Phase::Gone => return self.remove(token),
+            Phase::Flushing(_) | Phase::Reporting => return,
+        }
+        let report = match status {
+            Status::WillCompleteAsync(_) => return self.remove(token),
+            Status::Completed(success) => Report::Completed(success.result),
+            Status::Failed(failed) => Report::Failed {
+                failure: failed.failure.map(Box::new),
+                cause: failed.cause,
+                details: entry.last_details.take(),
+            },
+            Status::Cancelled(c) if entry.cancelled == Some(ActivityCancelReason::WorkerShutdown) => {
+                Report::Failed {
+                    failure: Some(Box::new(stopped(c.failure))),
+                    cause: 0,
+                    details: entry.last_details.take(),
+                }
+            }
+            Status::Cancelled(cancellation) => {
+                let report = Report::Cancelled(cancellation.failure.and_then(details));
+                if let Some(details) = entry.throttle.flush(now) {
+                    entry.phase = Phase::Flushing(report);
+                    self.out.push_back(Output::Beat(token.clone(), details));
+                    return self.arm(&token);
+                }
+                report
+            }
+        };
+        entry.phase = Phase::Reporting;
+        self.out.push_back(Output::Report(token.clone(), report));
+        self.arm(&token);
+    }
+
+    fn tick(&mut self, now: Time) {
+        if let Grace::Until(at) = self.grace
+            && at <= now
+        {
+            self.grace = Grace::Over;
+            let running: Vec<Bytes> = self.entries.keys().cloned().collect();
+            for token in running {
+                self.cancel(&token, ActivityCancelReason::WorkerShutdown, BeatReply::default());
+                self.arm(&token);
+            }
+        }
+        while let Some((at, token)) = self.timers.first().cloned()
+            && at <= now
+        {
+            self.due(now, &token);
+            self.arm(&token);
+        }
+    }
+
+    fn due(&mut self, now: Time, token: &Bytes) {
+        let Some(entry) = self.entries.get_mut(token) else { return };
+        let late = |by: Option<Time>| by.is_some_and(|by| by <= now);
+        if late(entry.close_by) || late(entry.beat_by) {
+            (entry.close_by, entry.beat_by, entry.heartbeat) = (None, None, None);
+            self.cancel(token, ActivityCancelReason::TimedOut, BeatReply::default());
+        } else if let Some(details) = entry.throttle.due(now) {
+            self.out.push_back(Output::Beat(token.clone(), details));
+        }
+    }
+
+    fn cancel(&mut self, token: &Bytes, reason: ActivityCancelReason, reply: BeatReply) {
+        let Some(entry) = self.entries.get_mut(token) else { return };
+        let waits = matches!(entry.phase, Phase::Running | Phase::Gone);
+        if !waits || entry.cancelled.is_some() {
+            return;
+        }
+        entry.cancelled = Some(reason);
+        let details = ActivityCancellationDetails {
+            is_not_found: reason == ActivityCancelReason::NotFound,
+            is_cancelled: reply.cancel_requested,
+            is_paused: reply.paused,
+            is_timed_out: reason == ActivityCancelReason::TimedOut,
+            is_worker_shutdown: reason == ActivityCancelReason::WorkerShutdown,
+            is_reset: reply.reset,
+        };
+        self.out.push_back(Output::Cancel(
+            token.clone(),
+            Cancel { reason: reason.into(), details: Some(details) },
+        ));
+    }
+
+    /// Puts the next time at which this activity needs attention among the timers.
+    fn arm(&mut self, token: &Bytes) {
+        let Some(entry) = self.entries.get_mut(token) else { return };
+        let next = match entry.phase {
+            Phase::Running => {
+                [entry.close_by, entry.beat_by, entry.throttle.deadline()].into_iter().flatten().min()
+            }
+            Phase::Gone | Phase::Flushing(_) | Phase::Reporting => None,
+        };
+        if entry.armed == next {
+            return;
+        }
+        if let Some(at) = std::mem::replace(&mut entry.armed, next) {
+            self.timers.remove(&(at, token.clone()));
+        }
+        if let Some(at) = next {
+            self.timers.insert((at, token.clone()));
+        }
+    }
+
+    fn remove(&mut self, token: Bytes) {
+        if let Some(entry) = self.entries.remove(&token) {
+            if let Some(at) = entry.armed {
+                self.timers.remove(&(at, token.clone()));
+            }
+            self.out.push_back(Output::Done(token));
+        }
+    }
+}
+
+/// The server would take `Canceled` as the workflow's own wish; an activity that its worker stopped shall be retried.
+fn stopped(cause: Option<Failure>) -> Failure {
+    Failure {
+        message: "the worker shut down while the activity was running".into(),
+        cause: cause.map(Box::new),
+        failure_info: Some(FailureInfo::ApplicationFailureInfo(ApplicationFailureInfo {
+            r#type: "WorkerShutdown".into(),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+fn details(failure: Failure) -> Option<Payloads> {
+    match failure.failure_info {
+        Some(FailureInfo::CanceledFailureInfo(info)) => info.details,
+        Some(_) | None => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -1,0 +1,163 @@
+//! What a worker tells the server of itself from time to time: how busy it is, what it has done.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use outlast_machine::time::Time;
+use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentVersion;
+use outlast_proto::temporal::api::enums::v1::WorkerStatus;
+use outlast_proto::temporal::api::worker::v1::{
+    PluginInfo, StorageDriverInfo, WorkerHeartbeat, WorkerHostInfo, WorkerPollerInfo, WorkerSlotsInfo,
+};
+
+use crate::clock::Clock;
+use crate::config::{Versioning, WorkerConfig};
+use crate::counts::{Counts, Tasks};
+use crate::permits::Permits;
+use crate::pollers::PollerBehavior;
+use crate::worker::Shared;
+
+/// Sends heartbeats as long as the worker lives, if the namespace wants them.
+pub(crate) async fn beat(shared: Arc<Shared>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if shared.namespace().heartbeats {
+            shared.send_heartbeat().await;
+        }
+    }
+}
+
+/// What heartbeats are made of.
+pub(crate) struct Vitals {
+    pub(crate) clock: Clock,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) workflow_tasks: Permits,
+    pub(crate) activities: Permits,
+    pub(crate) local_activities: Permits,
+    pub(crate) nexus_tasks: Permits,
+    pub(crate) start: Time,
+    last: std::sync::Mutex<Last>,
+}
+
+/// What the last heartbeat said.
+#[derive(Clone, Copy, Default)]
+struct Last {
+    at: Option<Time>,
+    workflow_tasks: (i32, i32),
+    activities: (i32, i32),
+    local_activities: (i32, i32),
+    nexus_tasks: (i32, i32),
+}
+
+impl Vitals {
+    pub(crate) fn new(clock: Clock, counts: Arc<Counts>, permits: [Permits; 4]) -> Self {
+        let [workflow_tasks, activities, local_activities, nexus_tasks] = permits;
+        let (start, last) = (clock.now(), std::sync::Mutex::default());
+        Self { clock, counts, workflow_tasks, activities, local_activities, nexus_tasks, start, last }
+    }
+
+    /// How it goes now.
+    pub(crate) fn heartbeat(
+        &self,
+        config: &WorkerConfig,
+        identity: &str,
+        instance_key: &str,
+        ending: bool,
+    ) -> WorkerHeartbeat {
+        let now = self.clock.now();
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = *last;
+        let counts = &self.counts;
+        *last = Last {
+            at: Some(now),
+            workflow_tasks: counts.workflow_tasks.so_far(),
+            activities: counts.activities.so_far(),
+            local_activities: counts.local_activities.so_far(),
+            nexus_tasks: counts.nexus_tasks.so_far(),
+        };
+        let status = if ending { WorkerStatus::ShuttingDown } else { WorkerStatus::Running };
+        let types = config.task_types;
+        WorkerHeartbeat {
+            worker_instance_key: instance_key.to_owned(),
+            worker_identity: identity.to_owned(),
+            host_info: Some(WorkerHostInfo {
+                process_id: std::process::id().to_string(),
+                host_name: identity.rsplit('@').next().unwrap_or_default().to_owned(),
+                ..Default::default()
+            }),
+            task_queue: config.task_queue.clone(),
+            deployment_version: deployment(&config.versioning),
+            sdk_name: config.sdk.name.clone(),
+            sdk_version: config.sdk.version.clone(),
+            status: status.into(),
+            start_time: Some(self.start.timestamp()),
+            heartbeat_time: Some(now.timestamp()),
+            elapsed_since_last_heartbeat: before.at.and_then(|at| crate::remote::wire(now.since(at))),
+            workflow_task_slots_info: types
+                .workflows
+                .then(|| slots(&self.workflow_tasks, &counts.workflow_tasks, before.workflow_tasks)),
+            activity_task_slots_info: types
+                .activities
+                .then(|| slots(&self.activities, &counts.activities, before.activities)),
+            local_activity_slots_info: types
+                .local_activities
+                .then(|| slots(&self.local_activities, &counts.local_activities, before.local_activities)),
+            nexus_task_slots_info: types
+                .nexus
+                .then(|| slots(&self.nexus_tasks, &counts.nexus_tasks, before.nexus_tasks)),
+            workflow_poller_info: types.workflows.then(|| poller(config.workflow_pollers)),
+            activity_poller_info: types.activities.then(|| poller(config.activity_pollers)),
+            nexus_poller_info: types.nexus.then(|| poller(config.nexus_pollers)),
+            total_sticky_cache_hit: counts.sticky_hits.load(Ordering::Relaxed),
+            total_sticky_cache_miss: counts.sticky_misses.load(Ordering::Relaxed),
+            current_sticky_cache_size: count(counts.cached_runs.load(Ordering::Relaxed)),
+            plugins: config.plugins.iter().map(plugin).collect(),
+            drivers: config
+                .storage_drivers
+                .iter()
+                .map(|kind| StorageDriverInfo { r#type: kind.clone() })
+                .collect(),
+            ..Default::default()
+        }
+    }
+}
+
+fn plugin((name, version): (&String, &String)) -> PluginInfo {
+    PluginInfo { name: name.clone(), version: version.clone() }
+}
+
+fn slots(permits: &Permits, tasks: &Tasks, before: (i32, i32)) -> WorkerSlotsInfo {
+    let slots = permits.slots();
+    let (processed, failed) = tasks.so_far();
+    WorkerSlotsInfo {
+        current_available_slots: slots.available().map_or(-1, count),
+        current_used_slots: count(slots.counts().used),
+        slot_supplier_kind: slots.supplier_name().to_owned(),
+        total_processed_tasks: processed,
+        total_failed_tasks: failed,
+        last_interval_processed_tasks: processed - before.0,
+        last_interval_failure_tasks: failed - before.1,
+    }
+}
+
+fn poller(behavior: PollerBehavior) -> WorkerPollerInfo {
+    let is_autoscaling = matches!(behavior, PollerBehavior::Autoscaling { .. });
+    WorkerPollerInfo { is_autoscaling, ..Default::default() }
+}
+
+fn deployment(versioning: &Versioning) -> Option<WorkerDeploymentVersion> {
+    match versioning {
+        Versioning::Deployment { deployment_name, build_id, .. } => Some(WorkerDeploymentVersion {
+            deployment_name: deployment_name.clone(),
+            build_id: build_id.clone(),
+        }),
+        Versioning::None { .. } | Versioning::LegacyBuildId { .. } => None,
+    }
+}
+
+fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,251 @@
+//! How a worker ends, as a pure state machine with a hard deadline. It waits for facts, never for hopes.
+//!
+//! Polls end first (by a server that promised to end them, or aborted), then the runs are evicted while the language
+//! finishes what it holds, then the doors close. What does not happen in time is cut off.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use outlast_machine::time::Time;
+
+/// How long a server that promised to end our polls may take, and how long aborted polls may.
+const POLLS_PATIENCE: Duration = Duration::from_secs(5);
+/// Without a promise: a poll that is dropped while its task is on the way loses the task to a timeout. Under load each
+/// poll is answered sooner than this, and then there is none to drop.
+const SETTLING: Duration = Duration::from_millis(100);
+
+/// Where the end stands. `hard` is when it is over, whatever is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nobody has asked for an end.
+    Running,
+    /// No poll starts; those in flight may be answered until then.
+    EndingPolls { until: Time, hard: Time },
+    /// No poll starts; those in flight were dropped.
+    AbortingPolls { until: Time, hard: Time },
+    /// What the language holds is finished, runs leave the cache.
+    Draining { hard: Time },
+    /// Nothing is left, or nothing more is waited for.
+    Down(Ending),
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All that was held was finished and reported.
+    Clean,
+    /// The deadline passed first; what was unfinished is the server's to repeat.
+    Deadline,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Somebody wants the worker to end.
+    Asked {
+        server_ends_polls: bool,
+    },
+    /// The server took the announcement.
+    Announced,
+    /// The server did not take the announcement, so it will not end polls either, whatever it promised.
+    NotAnnounced,
+    /// No poll is in flight, and none will start.
+    PollsEnded,
+    /// The halves hold nothing any more.
+    Idle,
+    Tick,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Tell the server, once and without a second try; start the grace of activities. [`Input::Announced`] or
+    /// [`Input::NotAnnounced`] must follow.
+    Announce,
+    /// Drop the polls that are in flight; [`Input::PollsEnded`] must follow.
+    AbortPolls,
+    /// Let all runs leave the cache; [`Input::Idle`] must follow when nothing is held any more.
+    Drain,
+    /// Polls of the language give what is left, then say that it is over.
+    CloseDoors,
+}
+
+/// The end of one worker.
+#[derive(Debug)]
+pub(crate) struct Shutdown {
+    phase: Phase,
+    limit: Duration,
+    out: VecDeque<Output>,
+}
+
+impl Shutdown {
+    /// `limit`: the longest that everything may take.
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { phase: Phase::Running, limit, out: VecDeque::new() }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Running | Phase::Down(_) => None,
+            Phase::EndingPolls { until, hard } | Phase::AbortingPolls { until, hard } => {
+                Some(until.min(hard))
+            }
+            Phase::Draining { hard } => Some(hard),
+        }
+    }
+
+    pub(crate) fn handle(&mut self, now: Time, input: Input) {
+        use {Input as I, Phase as P};
+        self.phase = match (self.phase, input) {
+            (P::Running, I::Asked { server_ends_polls }) => {
+                self.out.push_back(Output::Announce);
+                let patience = if server_ends_polls { POLLS_PATIENCE } else { SETTLING };
+                P::EndingPolls { until: now + patience, hard: now + self.limit }
+            }
+            (P::Running, I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick) => P::Running,
+
+            (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::PollsEnded) => self.drain(hard),
+            (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::Tick) if now >= hard => {
+                self.down(Ending::Deadline)
+            }
+            (P::EndingPolls { until, hard }, I::NotAnnounced) => {
+                P::EndingPolls { until: until.min(now + SETTLING), hard }
+            }
+            (P::EndingPolls { until, hard }, I::Tick) if now >= until => self.abort(now, hard),
+            (P::AbortingPolls { until, hard }, I::Tick) if now >= until => self.drain(hard),
+            (phase @ P::EndingPolls { .. }, I::Asked { .. } | I::Announced | I::Idle | I::Tick) => phase,
+            (
+                phase @ P::AbortingPolls { .. },
+                I::Asked { .. } | I::Announced | I::NotAnnounced | I::Idle | I::Tick,
+            ) => phase,
+
+            (P::Draining { .. }, I::Idle) => self.down(Ending::Clean),
+            (P::Draining { hard }, I::Tick) if now >= hard => self.down(Ending::Deadline),
+            (
+                phase @ P::Draining { .. },
+                I::Asked { .. } | I::Announced | I::NotAnnounced | I::PollsEnded | I::Tick,
+            ) => phase,
+
+            (
+                phase @ P::Down(_),
+                I::Asked { .. } | I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick,
+            ) => phase,
+        };
+    }
+
+    fn abort(&mut self, now: Time, hard: Time) -> Phase {
+        self.out.push_back(Output::AbortPolls);
+        Phase::AbortingPolls { until: now + POLLS_PATIENCE, hard }
+    }
+
+    fn drain(&mut self, hard: Time) -> Phase {
+        self.out.push_back(Output::Drain);
+        Phase::Draining { hard }
+    }
+
+    fn down(&mut self, ending: Ending) -> Phase {
+        self.out.push_back(Output::CloseDoors);
+        Phase::Down(ending)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn at(seconds: u64) -> Time {
+        Time::from_nanos(0) + Duration::from_secs(seconds)
+    }
+
+    /// Plays inputs, each at a second; returns what came out and where it stands.
+    fn play(inputs: &[(u64, Input)]) -> (Vec<Output>, Phase) {
+        let mut shutdown = Shutdown::new(LIMIT);
+        let mut out = Vec::new();
+        for (second, input) in inputs {
+            shutdown.handle(at(*second), *input);
+            out.extend(std::iter::from_fn(|| shutdown.poll()));
+        }
+        (out, shutdown.phase())
+    }
+
+    const ASKED: Input = Input::Asked { server_ends_polls: false };
+    const ASKED_WITH_PROMISE: Input = Input::Asked { server_ends_polls: true };
+    use Output::{AbortPolls, Announce, CloseDoors, Drain};
+
+    #[test]
+    fn without_a_promise_polls_are_soon_aborted() {
+        let (out, phase) = play(&[(0, ASKED), (1, Input::Tick), (1, Input::PollsEnded), (3, Input::Idle)]);
+        assert_eq!(out, [Announce, AbortPolls, Drain, CloseDoors]);
+        assert_eq!(phase, Phase::Down(Ending::Clean));
+    }
+
+    #[test]
+    fn polls_that_are_answered_at_once_need_not_be_aborted() {
+        let (out, _) = play(&[(0, ASKED), (0, Input::PollsEnded), (3, Input::Idle)]);
+        assert_eq!(out, [Announce, Drain, CloseDoors]);
+    }
+
+    #[test]
+    fn a_server_that_keeps_its_promise_ends_the_polls_itself() {
+        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (2, Input::PollsEnded), (3, Input::Idle)]);
+        assert_eq!(out, [Announce, Drain, CloseDoors]);
+    }
+
+    #[test]
+    fn a_server_that_breaks_its_promise_costs_seconds() {
+        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (5, Input::Tick), (5, Input::PollsEnded)]);
+        assert_eq!(out, [Announce, AbortPolls, Drain]);
+    }
+
+    #[test]
+    fn a_server_that_says_unimplemented_after_promising_is_not_waited_for() {
+        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (0, Input::NotAnnounced), (1, Input::Tick)]);
+        assert_eq!(out, [Announce, AbortPolls]);
+    }
+
+    #[test]
+    fn polls_that_do_not_even_abort_are_not_waited_for() {
+        let (out, phase) = play(&[(0, ASKED), (1, Input::Tick), (6, Input::Tick)]);
+        assert_eq!(out, [Announce, AbortPolls, Drain]);
+        assert_eq!(phase, Phase::Draining { hard: at(60) });
+    }
+
+    #[test]
+    fn the_deadline_ends_every_phase() {
+        for before in
+            [vec![(0, ASKED)], vec![(0, ASKED_WITH_PROMISE)], vec![(0, ASKED), (0, Input::PollsEnded)]]
+        {
+            let mut inputs = before;
+            inputs.push((60, Input::Tick));
+            let (out, phase) = play(&inputs);
+            assert_eq!(out.last(), Some(&CloseDoors), "{inputs:?}");
+            assert_eq!(phase, Phase::Down(Ending::Deadline));
+        }
+    }
+
+    #[test]
+    fn asking_twice_changes_nothing() {
+        let (out, _) = play(&[(0, ASKED), (1, ASKED), (1, Input::PollsEnded), (2, ASKED)]);
+        assert_eq!(out, [Announce, Drain]);
+    }
+
+    #[test]
+    fn each_phase_before_the_last_has_a_deadline() {
+        let mut shutdown = Shutdown::new(LIMIT);
+        assert_eq!(shutdown.deadline(), None);
+        shutdown.handle(at(0), ASKED_WITH_PROMISE);
+        assert_eq!(shutdown.deadline(), Some(at(5)));
+        shutdown.handle(at(1), Input::PollsEnded);
+        assert_eq!(shutdown.deadline(), Some(at(60)));
+        shutdown.handle(at(2), Input::Idle);
+        assert_eq!(shutdown.deadline(), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! How large payloads may be: what is only large is warned of, what the namespace would refuse is not sent.
+
+use outlast_proto::lens::api::command::Attributes;
+use outlast_proto::lens::api::{Command, Header, Memo, Payloads};
+
+/// Above this a payload is worth a warning.
+const WARN_PAYLOAD: usize = 512 << 10;
+/// Above this a memo is.
+const WARN_MEMO: usize = 2 << 10;
+
+/// What a namespace accepts; `None`: unknown, so nothing is refused here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SizeLimits {
+    pub(crate) payload: Option<usize>,
+    pub(crate) memo: Option<usize>,
+}
+
+/// Looks at all commands of an answer; the error says which is too large.
+pub(crate) fn check(limits: SizeLimits, commands: &[Command]) -> Result<(), String> {
+    commands.iter().try_for_each(|command| {
+        let Some(attributes) = &command.attributes else { return Ok(()) };
+        let (what, payload, memo) = measure(attributes);
+        one(what, "payload", payload, WARN_PAYLOAD, limits.payload)?;
+        one(what, "memo", memo, WARN_MEMO, limits.memo)
+    })
+}
+
+/// Looks at one payload of this many bytes.
+pub(crate) fn check_payload(limits: SizeLimits, what: &str, bytes: usize) -> Result<(), String> {
+    one(what, "payload", bytes, WARN_PAYLOAD, limits.payload)
+}
+
+fn one(what: &str, kind: &str, bytes: usize, warn: usize, limit: Option<usize>) -> Result<(), String> {
+    match limit {
+        Some(limit) if bytes > limit => Err(format!(
+            "[TMPRL1103] {what}: the {kind} has {bytes} bytes, the namespace accepts {limit}. \
+             Keep large data elsewhere and pass a reference to it."
+        )),
+        Some(_) | None if bytes > warn => {
+            tracing::warn!(what, bytes, warn, "a large {kind}; the server may refuse it");
+            Ok(())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What it is, and the bytes of its payloads and of its memo.
+fn measure(attributes: &Attributes) -> (&'static str, usize, usize) {
+    use Attributes as A;
+    let some = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+    match attributes {
+        A::ScheduleActivityTaskCommandAttributes(a) => {
+            ("the input of an activity", all(&a.input) + header(&a.header), 0)
+        }
+        A::CompleteWorkflowExecutionCommandAttributes(a) => ("the result of the workflow", all(&a.result), 0),
+        A::FailWorkflowExecutionCommandAttributes(a) => ("the failure of the workflow", some(&a.failure), 0),
+        A::CancelWorkflowExecutionCommandAttributes(a) => {
+            ("the cancellation of the workflow", some(&a.details), 0)
+        }
+        A::RecordMarkerCommandAttributes(a) => {
+            let details: usize = a.details.values().map(sum).sum();
+            ("a marker, such as of a local activity", details + some(&a.failure), 0)
+        }
+        A::ContinueAsNewWorkflowExecutionCommandAttributes(a) => {
+            ("the input of the workflow as new", all(&a.input) + header(&a.header), some(&a.memo))
+        }
+        A::StartChildWorkflowExecutionCommandAttributes(a) => (
+            "the input of a child workflow",
+            all(&a.input) + header(&a.header),
+            a.memo.as_ref().map_or(0, memo),
+        ),
+        A::SignalExternalWorkflowExecutionCommandAttributes(a) => {
+            ("a signal to another workflow", all(&a.input) + header(&a.header), 0)
+        }
+        A::ModifyWorkflowPropertiesCommandAttributes(a) => ("the memo", 0, some(&a.upserted_memo)),
+        A::ScheduleNexusOperationCommandAttributes(a) => {
+            ("the input of a Nexus operation", some(&a.input), 0)
+        }
+        A::UpsertWorkflowSearchAttributesCommandAttributes(a) => {
+            ("the search attributes", some(&a.search_attributes), 0)
+        }
+        A::StartTimerCommandAttributes(_)
+        | A::RequestCancelActivityTaskCommandAttributes(_)
+        | A::CancelTimerCommandAttributes(_)
+        | A::RequestCancelExternalWorkflowExecutionCommandAttributes(_)
+        | A::ProtocolMessageCommandAttributes(_)
+        | A::RequestCancelNexusOperationCommandAttributes(_) => ("a command", 0, 0),
+    }
+}
+
+fn all(payloads: &Option<Payloads>) -> usize {
+    payloads.as_ref().map_or(0, sum)
+}
+
+fn sum(payloads: &Payloads) -> usize {
+    payloads.payloads.iter().map(bytes::Bytes::len).sum()
+}
+
+fn header(header: &Option<Header>) -> usize {
+    header.as_ref().map_or(0, |header| header.fields.iter().map(bytes::Bytes::len).sum())
+}
+
+fn memo(memo: &Memo) -> usize {
+    memo.fields.iter().map(bytes::Bytes::len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use outlast_proto::lens::api::CompleteWorkflowExecutionCommandAttributes;
+
+    fn result(bytes: usize) -> Command {
+        let payloads = Payloads { payloads: vec![vec![0; bytes].into()] };
+        let attributes = CompleteWorkflowExecutionCommandAttributes { result: Some(payloads) };
+        let attributes = Some(Attributes::CompleteWorkflowExecutionCommandAttributes(attributes));
+        Command { attributes, ..Default::default() }
+    }
+
+    const LIMITS: SizeLimits = SizeLimits { payload: Some(100), memo: Some(10) };
+
+    #[test]
+    fn what_the_namespace_would_refuse_is_named_with_its_size() {
+        let problem = check(LIMITS, &[result(5), result(101)]).unwrap_err();
+        assert!(problem.starts_with("[TMPRL1103] the result of the workflow"), "{problem}");
+        assert!(problem.contains("101") && problem.contains("100"), "{problem}");
+    }
+
+    #[test]
+    fn the_limit_itself_is_accepted_and_without_one_everything() {
+        assert_eq!(check(LIMITS, &[result(100)]), Ok(()));
+        assert_eq!(check(SizeLimits::default(), &[result(10_000_000)]), Ok(()));
+    }
+}

@@ -1,0 +1,441 @@
+//! The worker as its caller sees it: polls and completions in, tasks out. It owns the loops and starts their pollers
+//! when the language first asks.
+
+mod start;
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::Bytes;
+use outlast_client::{Client, Error};
+use outlast_machine::io::{Eviction, RunId};
+use outlast_proto::coresdk;
+use outlast_proto::coresdk::workflow_activation::WorkflowActivation;
+use outlast_proto::coresdk::workflow_completion::WorkflowActivationCompletion;
+use outlast_proto::lens::{api, lang};
+use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
+use outlast_proto::temporal::api::worker::v1::WorkerHeartbeat;
+use prost::Message;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::config::WorkerConfig;
+use crate::handout::Handout;
+use crate::heartbeat::Vitals;
+use crate::permits::Permit;
+use crate::poll::Polling;
+use crate::remote::Remote;
+use crate::shutdown::{Ending, Input as ShutdownInput};
+use crate::sizes::SizeLimits;
+use crate::telemetry::Metrics;
+use crate::workflow::Shards;
+use crate::{CompleteError, ConfigError, PollError, activity, nexus};
+
+/// Takes tasks of one task queue and hands them to a language. Clones are the same worker.
+///
+/// ```no_run
+/// use outlast_client::{Client, ClientOptions};
+/// use outlast_worker::{PollError, Worker, WorkerConfig};
+///
+/// # async fn demo() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::connect(ClientOptions::new("localhost:7233".parse()?)).await?;
+/// let worker = Worker::new(client, WorkerConfig::new("default", "orders"))?;
+/// worker.validate().await?;
+/// loop {
+///     let activation = match worker.poll_workflow_activation().await {
+///         Ok(activation) => activation,
+///         Err(PollError::ShutDown) => break,
+///         Err(other) => return Err(other.into()),
+///     };
+///     // … apply the jobs of the activation, collect commands …
+///     # let completion = Default::default();
+///     worker.complete_workflow_activation(completion)?;
+/// }
+/// worker.finalize_shutdown().await;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Worker {
+    shared: Arc<Shared>,
+    /// Ends the loops when the last clone is gone, shut down or not.
+    _tasks: Arc<Tasks>,
+    asked: watch::Sender<bool>,
+    ended: watch::Receiver<Option<Ending>>,
+}
+
+/// What the caller, the loops and the conductor share.
+pub(crate) struct Shared {
+    pub(crate) config: WorkerConfig,
+    remote: Arc<Remote>,
+    workflows: Option<Workflows>,
+    activities: Option<Activities>,
+    nexus: Option<Nexus>,
+    namespace: Arc<Mutex<NamespaceFacts>>,
+    vitals: Vitals,
+}
+
+struct Workflows {
+    shards: Shards,
+    activations: Arc<Handout<lang::WorkflowActivation>>,
+    polling: watch::Sender<Polling>,
+}
+
+struct Activities {
+    inbox: mpsc::UnboundedSender<activity::Arrival>,
+    tasks: Arc<Handout<coresdk::activity_task::ActivityTask>>,
+    polling: watch::Sender<Polling>,
+}
+
+struct Nexus {
+    inbox: mpsc::UnboundedSender<nexus::Arrival>,
+    tasks: Arc<Handout<coresdk::nexus::NexusTask>>,
+    polling: watch::Sender<Polling>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let config = &self.config;
+        write!(f, "{}/{} ({})", config.namespace, config.task_queue, self.remote.identity())
+    }
+}
+
+/// What the namespace can do; nothing before `validate`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NamespaceFacts {
+    pub(crate) known: bool,
+    /// The server answers polls of a worker that announced its end.
+    pub(crate) ends_polls: bool,
+    pub(crate) autoscaling: bool,
+    pub(crate) heartbeats: bool,
+    pub(crate) sizes: SizeLimits,
+}
+
+#[derive(Debug)]
+struct Tasks {
+    loops: Vec<AbortHandle>,
+    conductor: JoinHandle<()>,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.conductor.abort();
+        self.loops.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Worker {
+    /// A worker that begins to poll when it is first polled itself. Must be called within a tokio runtime.
+    pub fn new(client: Client, config: WorkerConfig) -> Result<Self, ConfigError> {
+        Self::with_metrics(client, config, &Metrics::none())
+    }
+
+    /// The same, measured.
+    pub fn with_metrics(
+        client: Client,
+        config: WorkerConfig,
+        metrics: &Metrics,
+    ) -> Result<Self, ConfigError> {
+        config.check()?;
+        let no_runtime = |_| ConfigError::new("runtime", "a worker must be made within a tokio runtime");
+        tokio::runtime::Handle::try_current().map_err(no_runtime)?;
+        Ok(start::start(client, config, metrics))
+    }
+
+    /// Asks the server for the namespace: that it exists, what it allows, what it can do.
+    pub async fn validate(&self) -> Result<coresdk::NamespaceInfo, Error> {
+        let info = self.shared.remote.describe_namespace().await?.namespace_info.unwrap_or_default();
+        let (limits, can) = (info.limits.unwrap_or_default(), info.capabilities.unwrap_or_default());
+        let limit = |n: i64| usize::try_from(n).ok().filter(|n| *n > 0);
+        *self.shared.namespace.lock().unwrap_or_else(PoisonError::into_inner) = NamespaceFacts {
+            known: true,
+            ends_polls: can.worker_poll_complete_on_shutdown,
+            autoscaling: can.poller_autoscaling,
+            heartbeats: can.worker_heartbeats,
+            sizes: match self.shared.config.payload_limits {
+                true => SizeLimits {
+                    payload: limit(limits.blob_size_limit_error),
+                    memo: limit(limits.memo_size_limit_error),
+                },
+                false => SizeLimits::default(),
+            },
+        };
+        let limits = coresdk::namespace_info::Limits {
+            blob_size_limit_error: limits.blob_size_limit_error,
+            memo_size_limit_error: limits.memo_size_limit_error,
+        };
+        Ok(coresdk::NamespaceInfo { limits: Some(limits) })
+    }
+
+    /// The next activation, encoded: a `coresdk.workflow_activation.WorkflowActivation`.
+    pub async fn poll_workflow_activation_bytes(&self) -> Result<Bytes, PollError> {
+        let workflows = self.shared.workflows.as_ref().ok_or(PollError::NotConfigured("workflows"))?;
+        open(&workflows.polling);
+        Ok(workflows.activations.next().await?.encode_to_vec().into())
+    }
+
+    /// The next activation, with every field. It must be answered.
+    pub async fn poll_workflow_activation(&self) -> Result<WorkflowActivation, PollError> {
+        let encoded = self.poll_workflow_activation_bytes().await?;
+        WorkflowActivation::decode(encoded)
+            .map_err(|e| PollError::Fatal(format!("an activation is damaged: {e}")))
+    }
+
+    /// Takes the answer to an activation: an encoded `coresdk.workflow_completion.WorkflowActivationCompletion`.
+    /// Payloads in it are not copied. What it says to the server is sent by the worker; shutdown waits for it.
+    pub fn complete_workflow_activation_bytes(&self, completion: Bytes) -> Result<(), CompleteError> {
+        let workflows = self.shared.workflows.as_ref().ok_or(CompleteError::NotConfigured("workflows"))?;
+        taken(workflows.shards.completed(read_completion(completion)?))
+    }
+
+    /// The same, with every field.
+    pub fn complete_workflow_activation(
+        &self,
+        completion: WorkflowActivationCompletion,
+    ) -> Result<(), CompleteError> {
+        self.complete_workflow_activation_bytes(completion.encode_to_vec().into())
+    }
+
+    /// The next activity, remote or local, or the wish that one ends.
+    pub async fn poll_activity_task(&self) -> Result<coresdk::activity_task::ActivityTask, PollError> {
+        let activities = self.shared.activities.as_ref().ok_or(PollError::NotConfigured("activities"))?;
+        open(&activities.polling);
+        activities.tasks.next().await
+    }
+
+    /// The result of an activity.
+    pub fn complete_activity_task(
+        &self,
+        completion: coresdk::ActivityTaskCompletion,
+    ) -> Result<(), CompleteError> {
+        let activities = self.shared.activities.as_ref().ok_or(CompleteError::NotConfigured("activities"))?;
+        let missing = || CompleteError::Malformed("an activity's completion needs a result".into());
+        let status = completion.result.and_then(|result| result.status).ok_or_else(missing)?;
+        let arrival = activity::Arrival::Completed(completion.task_token, Box::new(status));
+        taken(activities.inbox.send(arrival).is_ok())
+    }
+
+    /// Says that an activity is alive. What the server answers comes back as a cancellation, if at all.
+    pub fn record_activity_heartbeat(&self, heartbeat: coresdk::ActivityHeartbeat) {
+        if let Some(activities) = &self.shared.activities {
+            // A worker that has ended needs no heartbeats.
+            let _ = activities.inbox.send(activity::Arrival::Beat(heartbeat.task_token, heartbeat.details));
+        }
+    }
+
+    /// The next Nexus task, or the wish that one ends.
+    pub async fn poll_nexus_task(&self) -> Result<coresdk::nexus::NexusTask, PollError> {
+        let nexus = self.shared.nexus.as_ref().ok_or(PollError::NotConfigured("Nexus tasks"))?;
+        open(&nexus.polling);
+        nexus.tasks.next().await
+    }
+
+    /// The result of a Nexus task.
+    pub fn complete_nexus_task(
+        &self,
+        completion: coresdk::nexus::NexusTaskCompletion,
+    ) -> Result<(), CompleteError> {
+        let nexus = self.shared.nexus.as_ref().ok_or(CompleteError::NotConfigured("Nexus tasks"))?;
+        let missing = || CompleteError::Malformed("a Nexus task's completion needs a status".into());
+        let status = completion.status.ok_or_else(missing)?;
+        taken(nexus.inbox.send(nexus::Arrival::Completed(completion.task_token, Box::new(status))).is_ok())
+    }
+
+    /// Lets a run leave the cache: an eviction activation follows if it is there.
+    pub fn request_workflow_eviction(
+        &self,
+        run_id: &str,
+        reason: lang::remove_from_cache::EvictionReason,
+        message: &str,
+    ) {
+        if let Some(workflows) = &self.shared.workflows {
+            let eviction = Eviction { reason, message: message.to_owned() };
+            workflows.shards.evict(RunId::from(run_id), eviction);
+        }
+    }
+
+    /// Calls go through this client from now on; polls that are in flight end as they began.
+    pub fn replace_client(&self, client: Client) {
+        self.shared.remote.replace_client(client);
+    }
+
+    /// Begins the end and returns at once. Go on polling and answering until polls say [`PollError::ShutDown`].
+    pub fn initiate_shutdown(&self) {
+        self.asked.send_replace(true);
+    }
+
+    /// Begins the end, and waits for it. It comes, whatever the server or the language do.
+    pub async fn shutdown(&self) -> Ending {
+        self.initiate_shutdown();
+        let mut ended = self.ended.clone();
+        let ending = ended.wait_for(Option::is_some).await.ok().and_then(|ending| *ending);
+        ending.unwrap_or(Ending::Deadline)
+    }
+
+    /// The same, as the last word.
+    pub async fn finalize_shutdown(self) -> Ending {
+        self.shutdown().await
+    }
+
+    /// Whether tasks are taken: the namespace is known, and nobody has asked for the end.
+    pub fn ready(&self) -> bool {
+        self.shared.namespace().known && !*self.asked.borrow() && self.alive()
+    }
+
+    /// Whether the worker's loops run.
+    pub fn alive(&self) -> bool {
+        self.ended.borrow().is_none() && self._tasks.loops.iter().all(|it| !it.is_finished())
+    }
+
+    /// Names this worker among all that ever were.
+    pub fn instance_key(&self) -> &str {
+        &self.shared.remote.instance_key
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.shared)
+    }
+
+    /// What it was told.
+    pub fn config(&self) -> &WorkerConfig {
+        &self.shared.config
+    }
+}
+
+impl Shared {
+    pub(crate) fn namespace(&self) -> NamespaceFacts {
+        facts(&self.namespace)
+    }
+
+    fn heartbeat(&self, ending: bool) -> WorkerHeartbeat {
+        let remote = &self.remote;
+        self.vitals.heartbeat(&self.config, remote.identity(), &remote.instance_key, ending)
+    }
+
+    pub(crate) async fn send_heartbeat(&self) {
+        if let Err(error) = self.remote.send_heartbeat(self.heartbeat(false)).await {
+            tracing::debug!(%error, "a worker's heartbeat did not reach the server");
+        }
+    }
+
+    /// A slot for a workflow that begins here; only if the language is polling, or the task would wait for nobody.
+    pub(crate) fn reserve_eager(&self) -> Option<Permit> {
+        let open = self.workflows.as_ref().is_some_and(|half| *half.polling.borrow() == Polling::Open);
+        open.then(|| self.vitals.workflow_tasks.try_reserve()).flatten()
+    }
+
+    /// Begins a workflow with a task that did not come by a poll.
+    pub(crate) fn begin(&self, task: Box<api::PollWorkflowTaskQueueResponse>, permit: Permit) {
+        if let Some(workflows) = &self.workflows {
+            // A worker that has ended leaves the task to its timeout.
+            let _ = workflows.shards.task(task, permit);
+        }
+    }
+
+    pub(crate) fn deployment(&self) -> Option<WorkerDeploymentOptions> {
+        self.remote.deployment()
+    }
+
+    /// Whether it takes no new tasks any more.
+    pub(crate) fn is_ending(&self) -> bool {
+        let all = [
+            self.workflows.as_ref().map(|half| &half.polling),
+            self.activities.as_ref().map(|half| &half.polling),
+            self.nexus.as_ref().map(|half| &half.polling),
+        ];
+        all.into_iter().flatten().any(|polling| match *polling.borrow() {
+            Polling::Waiting | Polling::Open => false,
+            Polling::Closing | Polling::Aborted => true,
+        })
+    }
+
+    pub(crate) fn set_polling(&self, to: Polling) {
+        let all = [
+            self.workflows.as_ref().map(|half| &half.polling),
+            self.activities.as_ref().map(|half| &half.polling),
+            self.nexus.as_ref().map(|half| &half.polling),
+        ];
+        for polling in all.into_iter().flatten() {
+            polling.send_replace(to);
+        }
+    }
+
+    /// Halves that have ended need no grace.
+    pub(crate) fn start_grace(&self) {
+        let grace = self.config.graceful_shutdown_period;
+        if let Some(activities) = &self.activities {
+            let _ = activities.inbox.send(activity::Arrival::ShutDown(grace));
+        }
+        if let Some(nexus) = &self.nexus {
+            let _ = nexus.inbox.send(nexus::Arrival::ShutDown(grace));
+        }
+    }
+
+    pub(crate) async fn announce(&self) -> ShutdownInput {
+        let last = self.namespace().heartbeats.then(|| self.heartbeat(true));
+        match self.remote.announce_end(last).await {
+            Ok(()) => ShutdownInput::Announced,
+            Err(error) => {
+                tracing::debug!(%error, "the server did not take the announcement that this worker ends");
+                ShutdownInput::NotAnnounced
+            }
+        }
+    }
+
+    /// Returns when nothing is held any more: first the runs, then the activities they may have started.
+    pub(crate) async fn drained(&self) {
+        if let Some(workflows) = &self.workflows {
+            workflows.shards.drain(!self.config.ignore_evicts_on_shutdown).await;
+        }
+        let (idle, activities) = oneshot::channel();
+        let asked = |half: &Activities| half.inbox.send(activity::Arrival::WhenIdle(idle)).is_ok();
+        if self.activities.as_ref().is_some_and(asked) {
+            let _ = activities.await;
+        }
+        let (idle, nexus) = oneshot::channel();
+        let asked = |half: &Nexus| half.inbox.send(nexus::Arrival::WhenIdle(idle)).is_ok();
+        if self.nexus.as_ref().is_some_and(asked) {
+            let _ = nexus.await;
+        }
+    }
+
+    pub(crate) fn close_doors(&self, drop: bool) {
+        if let Some(half) = &self.workflows {
+            half.activations.close(drop);
+        }
+        if let Some(half) = &self.activities {
+            half.tasks.close(drop);
+        }
+        if let Some(half) = &self.nexus {
+            half.tasks.close(drop);
+        }
+    }
+}
+
+/// What is known of the namespace now.
+pub(crate) fn facts(namespace: &Mutex<NamespaceFacts>) -> NamespaceFacts {
+    *namespace.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The language asked for the first time: tasks will not wait for nobody.
+fn open(polling: &watch::Sender<Polling>) {
+    polling.send_if_modified(|polling| {
+        let first = *polling == Polling::Waiting;
+        if first {
+            *polling = Polling::Open;
+        }
+        first
+    });
+}
+
+/// What every answer to an activation must have.
+pub(crate) fn read_completion(encoded: Bytes) -> Result<lang::WorkflowActivationCompletion, CompleteError> {
+    let completion = lang::WorkflowActivationCompletion::decode(outlast_proto::Frame::new(&encoded))
+        .map_err(|e| CompleteError::Malformed(e.to_string()))?;
+    if completion.run_id.is_empty() || completion.status.is_none() {
+        return Err(CompleteError::Malformed("it needs a run id, and a success or a failure".into()));
+    }
+    Ok(completion)
+}
+
+fn taken(sent: bool) -> Result<(), CompleteError> {
+    sent.then_some(()).ok_or(CompleteError::Ended)
+}

@@ -1,0 +1,148 @@
+//! The tasks that a shard holds, as the shell sees them: their slots, and what is measured of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use outlast_machine::io::{Closed, Note, RunId, TaskCompletion, TaskFailure, Ticket};
+use outlast_machine::time::Time;
+use outlast_proto::lens::api;
+use outlast_proto::temporal::api::enums::v1::WorkflowTaskFailedCause;
+
+use crate::counts::Counts;
+use crate::permits::Permit;
+use crate::slots::SlotUse;
+use crate::telemetry::{WorkerMetrics, WorkflowMetrics};
+
+/// The tasks of one shard.
+pub(super) struct Held {
+    metrics: Arc<WorkerMetrics>,
+    counts: Arc<Counts>,
+    tasks: BTreeMap<Ticket, Entry>,
+    last: u64,
+    /// How many runs this shard had cached when it last said so.
+    runs: usize,
+}
+
+struct Entry {
+    _permit: Permit,
+    run: RunId,
+    since: Time,
+    of_type: Arc<WorkflowMetrics>,
+    /// Its answer was not sent, since the namespace would have refused it.
+    oversized: bool,
+}
+
+impl Held {
+    pub(super) fn new(metrics: Arc<WorkerMetrics>, counts: Arc<Counts>) -> Self {
+        Self { metrics, counts, tasks: BTreeMap::new(), last: 0, runs: 0 }
+    }
+
+    /// A task came with its slot.
+    pub(super) fn take(
+        &mut self,
+        now: Time,
+        poll: &api::PollWorkflowTaskQueueResponse,
+        mut permit: Permit,
+    ) -> Ticket {
+        let workflow_type = text(poll.workflow_type.as_ref().map_or(&[][..], |kind| &kind.name));
+        let of_type = self.metrics.workflows.of(&workflow_type);
+        if let (Some(scheduled), Some(started)) = (poll.scheduled_time, poll.started_time) {
+            of_type.task_schedule_to_start.observe(Time::from(started).since(Time::from(scheduled)));
+        }
+        let is_sticky = permit.wanted().is_sticky;
+        permit.mark_used(SlotUse::Workflow { workflow_type, is_sticky });
+        let run = poll.workflow_execution.as_ref().map_or("", |execution| execution.run_id.as_str());
+        self.last += 1;
+        let ticket = Ticket(self.last);
+        self.tasks.insert(
+            ticket,
+            Entry { _permit: permit, run: RunId::from(run), since: now, of_type, oversized: false },
+        );
+        ticket
+    }
+
+    /// The next task of a run goes on in the slot of the one before.
+    pub(super) fn goes_on(&mut self, now: Time, ticket: Ticket) {
+        if let Some(entry) = self.tasks.get_mut(&ticket) {
+            entry.since = now;
+        }
+    }
+
+    pub(super) fn done(&mut self, ticket: Ticket) {
+        self.tasks.remove(&ticket);
+    }
+
+    pub(super) fn completes(&self, now: Time, done: &TaskCompletion) {
+        if let Some(entry) = self.tasks.get(&done.ticket) {
+            entry.of_type.task_execution.observe(now.since(entry.since));
+        }
+        self.counts.workflow_tasks.processed();
+    }
+
+    /// The answer of this task is too large for the namespace.
+    pub(super) fn oversized(&mut self, ticket: Ticket) {
+        if let Some(entry) = self.tasks.get_mut(&ticket) {
+            entry.oversized = true;
+        }
+    }
+
+    pub(super) fn fails(&self, failed: &mut TaskFailure) {
+        if self.tasks.get(&failed.ticket).is_some_and(|entry| entry.oversized) {
+            failed.cause = WorkflowTaskFailedCause::PayloadsTooLarge.into();
+        }
+        let reason = match failed.cause == WorkflowTaskFailedCause::NonDeterministicError as i32 {
+            true => "NonDeterminismError",
+            false => "WorkflowError",
+        };
+        self.metrics.workflows.of(&text(&failed.workflow_type)).task_failed.of(reason).add(1);
+        self.counts.workflow_tasks.failed();
+    }
+
+    pub(super) fn note(&self, run: &RunId, note: &Note) {
+        let of_type = self.tasks.values().find(|entry| entry.run == *run).map(|entry| &entry.of_type);
+        match (note, of_type) {
+            (Note::StickyHit, _) => {
+                self.metrics.cache.hit.add(1);
+                self.counts.sticky_hits.fetch_add(1, Ordering::Relaxed);
+            }
+            (Note::StickyMiss, _) => {
+                self.metrics.cache.miss.add(1);
+                self.counts.sticky_misses.fetch_add(1, Ordering::Relaxed);
+            }
+            (Note::ForcedEviction, _) => self.metrics.cache.forced_eviction.add(1),
+            (Note::Replayed(took), Some(of_type)) => of_type.task_replay.observe(*took),
+            (Note::Closed(Closed::Completed), Some(of_type)) => of_type.completed.add(1),
+            (Note::Closed(Closed::Failed), Some(of_type)) => of_type.failed.add(1),
+            (Note::Closed(Closed::Canceled), Some(of_type)) => of_type.canceled.add(1),
+            (Note::Closed(Closed::ContinuedAsNew), Some(of_type)) => of_type.continued_as_new.add(1),
+            (Note::FailureHeldBack { attempt, message }, _) => {
+                tracing::warn!(%run, attempt, message, "a workflow task failed again; the server will time it out");
+            }
+            (Note::PatchesTooLarge, _) => {
+                tracing::warn!(%run, "the search attribute that lists patches would be too large; it was not written");
+            }
+            (Note::Replayed(_) | Note::Closed(_), None) => {
+                tracing::debug!(%run, ?note, "of a run that holds no task");
+            }
+        }
+    }
+
+    /// How many runs are cached now, over all shards.
+    pub(super) fn cached(&mut self, runs: usize) {
+        if runs == self.runs {
+            return;
+        }
+        let before = std::mem::replace(&mut self.runs, runs);
+        let all: &AtomicUsize = &self.counts.cached_runs;
+        let total = match runs > before {
+            true => all.fetch_add(runs - before, Ordering::Relaxed) + (runs - before),
+            false => all.fetch_sub(before - runs, Ordering::Relaxed).saturating_sub(before - runs),
+        };
+        self.metrics.cache.size.set(total);
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

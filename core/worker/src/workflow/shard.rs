@@ -1,0 +1,243 @@
+//! The loop of one shard: drain what the machine says and act on it, wait for an arrival or the deadline, handle.
+
+use std::sync::Arc;
+
+use outlast_client::{Code, Error, Kind};
+use outlast_machine::io::{
+    Eviction, FetchFailed, Input, Output, Page, Reply, RunId, Source, Task, TaskCompletion, Ticket,
+};
+use outlast_machine::shard::Shard;
+use outlast_proto::lens::api;
+use outlast_proto::lens::api::command::Attributes;
+use outlast_proto::lens::lang::remove_from_cache::EvictionReason;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::held::Held;
+use super::{Arrival, Eager, Surroundings};
+use crate::activity;
+use crate::permits::Permit;
+use crate::remote::Accepted;
+use crate::sizes;
+use crate::worker::facts;
+
+/// What a call of the loop came to.
+enum Done {
+    Page(RunId, Result<Page, FetchFailed>),
+    Completed { run: RunId, ticket: Ticket, reply: Result<Accepted, Error>, eager: Vec<Permit> },
+    Told(RunId, Result<(), Error>),
+    Oversized(RunId, String),
+}
+
+struct Loop {
+    around: Arc<Surroundings>,
+    shard: Shard,
+    held: Held,
+    calls: JoinSet<Done>,
+    draining: Option<Draining>,
+}
+
+struct Draining {
+    evict: bool,
+    idle: oneshot::Sender<()>,
+}
+
+/// Runs until the other side of the inbox is gone.
+pub(crate) async fn run(
+    around: Arc<Surroundings>,
+    shard: Shard,
+    mut inbox: mpsc::UnboundedReceiver<Arrival>,
+) {
+    let clock = around.clock;
+    let held = Held::new(around.metrics.clone(), around.counts.clone());
+    let mut it = Loop { around, shard, held, calls: JoinSet::new(), draining: None };
+    loop {
+        while let Some(output) = it.shard.poll() {
+            it.act(output);
+        }
+        it.held.cached(it.shard.runs());
+        if it.end() {
+            continue;
+        }
+        let deadline = it.shard.deadline().map(|(at, _)| at);
+        let input = tokio::select! {
+            arrival = inbox.recv() => match arrival {
+                Some(arrival) => it.arrived(arrival),
+                None => return,
+            },
+            Some(done) = it.calls.join_next() => it.done(done),
+            () = clock.until(deadline) => Some(Input::Tick),
+        };
+        if let Some(input) = input {
+            it.shard.handle(clock.now(), input);
+        }
+    }
+}
+
+impl Loop {
+    fn arrived(&mut self, arrival: Arrival) -> Option<Input> {
+        match arrival {
+            Arrival::Task(poll, permit) => {
+                let ticket = self.held.take(self.around.clock.now(), &poll, permit);
+                Some(Input::Task(Box::new(Task { ticket, poll: *poll, source: Source::Server })))
+            }
+            Arrival::Input(input) => Some(input),
+            Arrival::Drain { evict, idle } => {
+                self.draining = Some(Draining { evict, idle });
+                self.evict_all();
+                None
+            }
+        }
+    }
+
+    /// Asks all runs to leave, if that is wanted.
+    fn evict_all(&mut self) {
+        if self.draining.as_ref().is_some_and(|draining| draining.evict) {
+            let message = "the worker shuts down".to_owned();
+            let eviction = Eviction { reason: EvictionReason::Unspecified, message };
+            self.shard.evict_all(self.around.clock.now(), &eviction);
+        }
+    }
+
+    /// Says that nothing is held any more. `true`: runs that came back from waiting were asked to leave first.
+    fn end(&mut self) -> bool {
+        if !self.shard.is_idle() {
+            return false;
+        }
+        if self.shard.runs() > 0 && self.draining.as_ref().is_some_and(|draining| draining.evict) {
+            self.evict_all();
+            return true;
+        }
+        if let Some(draining) = self.draining.take() {
+            // Whoever asked may have stopped waiting.
+            let _ = draining.idle.send(());
+        }
+        false
+    }
+
+    fn act(&mut self, output: Output) {
+        let remote = self.around.remote.clone();
+        match output {
+            Output::Activate(activation) => {
+                self.around.activations.push(activation.run_id.clone(), activation);
+            }
+            Output::Fetch(fetch) => {
+                let fetches = self.around.fetches.clone();
+                self.calls.spawn(async move {
+                    let _turn = fetches.acquire().await;
+                    let run = fetch.run.clone();
+                    Done::Page(run, remote.fetch(fetch).await)
+                });
+            }
+            Output::StartLocal(run, task) => self.activities(activity::Arrival::StartLocal(run, task)),
+            Output::CancelLocal(run, name) => self.activities(activity::Arrival::CancelLocal(run, name)),
+            Output::Complete(run, done) => self.complete(run, *done),
+            Output::Fail(run, mut failed) => {
+                self.held.fails(&mut failed);
+                self.calls.spawn(async move { Done::Told(run, remote.fail(failed).await) });
+            }
+            Output::Answer(run, answer) => {
+                self.calls.spawn(async move { Done::Told(run, remote.answer(answer).await) });
+            }
+            Output::Done(ticket) => self.held.done(ticket),
+            Output::Forgotten(run, eviction) => self.forgotten(&run, eviction),
+            Output::Note(run, note) => self.held.note(&run, &note),
+        }
+    }
+
+    fn activities(&self, arrival: activity::Arrival) {
+        if let Some(activities) = &self.around.activities {
+            // Its loop ends after ours: only the deadline of shutdown ends both at once.
+            let _ = activities.send(arrival);
+        }
+    }
+
+    fn complete(&mut self, run: RunId, mut done: TaskCompletion) {
+        let remote = self.around.remote.clone();
+        if let Err(message) = sizes::check(facts(&self.around.namespace).sizes, &done.commands) {
+            self.held.oversized(done.ticket);
+            self.calls.spawn(async move { Done::Oversized(run, message) });
+            return;
+        }
+        let eager = reserve(self.around.eager.as_ref(), &mut done.commands);
+        let ticket = done.ticket;
+        self.held.completes(self.around.clock.now(), &done);
+        let wants_next = !done.closes && self.draining.is_none();
+        self.calls.spawn(async move {
+            let reply = remote.complete(done, wants_next).await;
+            Done::Completed { run, ticket, reply, eager }
+        });
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) -> Option<Input> {
+        match done {
+            Ok(Done::Page(run, page)) => Some(Input::Page(run, page)),
+            Ok(Done::Oversized(run, message)) => Some(Input::Reported(run, Reply::TooLarge { message })),
+            Ok(Done::Told(run, result)) => Some(Input::Reported(run, told(result))),
+            Ok(Done::Completed { run, ticket, reply, eager }) => {
+                let reply = match reply {
+                    Ok(accepted) => self.accepted(ticket, accepted, eager),
+                    Err(error) => refused(error),
+                };
+                Some(Input::Reported(run, reply))
+            }
+            Err(error) => {
+                tracing::error!(%error, "a call broke off");
+                None
+            }
+        }
+    }
+
+    /// The next task goes on in the slot of the one before; activities that came along start in theirs.
+    fn accepted(&mut self, ticket: Ticket, accepted: Accepted, eager: Vec<Permit>) -> Reply {
+        for (task, permit) in accepted.activities.into_iter().zip(eager) {
+            self.activities(activity::Arrival::Task { task: Box::new(task), permit, eager: true });
+        }
+        if accepted.task.is_some() {
+            self.held.goes_on(self.around.clock.now(), ticket);
+        }
+        let task = accepted.task.map(|poll| Box::new(Task { ticket, poll: *poll, source: Source::Server }));
+        Reply::Accepted { task, reset_history_event_id: accepted.reset_history_event_id }
+    }
+
+    fn forgotten(&self, run: &RunId, eviction: Eviction) {
+        let Eviction { reason, message } = eviction;
+        tracing::debug!(%run, ?reason, message, "a run left the cache");
+    }
+}
+
+/// Claims slots for activities that the server may start at once on this worker; the others go through their queue.
+fn reserve(eager: Option<&Eager>, commands: &mut [api::Command]) -> Vec<Permit> {
+    let mut permits = Vec::new();
+    for command in commands {
+        let Some(Attributes::ScheduleActivityTaskCommandAttributes(schedule)) = &mut command.attributes
+        else {
+            continue;
+        };
+        let wanted = std::mem::take(&mut schedule.request_eager_execution);
+        let Some(eager) = eager.filter(|eager| wanted && permits.len() < eager.max) else { continue };
+        let ours = schedule.task_queue.as_ref().is_none_or(|queue| queue.name == eager.task_queue);
+        if let Some(permit) = ours.then(|| eager.permits.try_reserve()).flatten() {
+            schedule.request_eager_execution = true;
+            permits.push(permit);
+        }
+    }
+    permits
+}
+
+fn told(result: Result<(), Error>) -> Reply {
+    match result {
+        Ok(()) => Reply::Accepted { task: None, reset_history_event_id: 0 },
+        Err(error) => refused(error),
+    }
+}
+
+fn refused(error: Error) -> Reply {
+    let message = error.to_string();
+    match (error.kind, error.code) {
+        (Kind::TooLarge, _) => Reply::TooLarge { message },
+        (_, Code::NotFound) => Reply::NotFound,
+        (_, Code::InvalidArgument) if message.contains("UnhandledCommand") => Reply::UnhandledCommand,
+        _ => Reply::Failed { message },
+    }
+}

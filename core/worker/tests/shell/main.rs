@@ -1,0 +1,25 @@
+//! The worker against a scripted server: what the server said, what the language said, what came of it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test")]
+
+mod activities;
+mod ending;
+mod nexus;
+mod replays;
+mod server;
+mod workflows;
+
+use outlast_worker::{TaskTypes, WorkerConfig};
+
+/// A worker's settings with these kinds of tasks only.
+fn config(types: TaskTypes) -> WorkerConfig {
+    WorkerConfig {
+        task_types: types,
+        shards: Some(2),
+        heartbeat_interval: None,
+        ..WorkerConfig::new("default", "q")
+    }
+}
+
+const NONE: TaskTypes =
+    TaskTypes { workflows: false, local_activities: false, activities: false, nexus: false };
