@@ -67,3 +67,22 @@ impl Replayer {
         assert_eq!(self.shard.runs(), 0, "runs that are left");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::write;
+
+    #[test]
+    fn every_shape_is_replayed_to_its_end() {
+        for shape in Shape::REPLAYED {
+            let mut replayer = Replayer::new(shape);
+            let history = write(shape, 7, 8).encode();
+            let mut activations = 0;
+            replayer.replay(&history, |_, _| activations += 1);
+            replayer.replay(&history, |_, _| {});
+            replayer.check();
+            assert_eq!(activations, 9, "{shape:?}: the start, seven resolutions, the removal");
+        }
+    }
+}
