@@ -29,6 +29,7 @@ const USAGE: &str = "outlast-bench                     measure everything, write
 outlast-bench replay SHAPE K N    replay a history of SHAPE (timers, activities, fanout, signals) N times
 outlast-bench language SHAPE K N  only the language's part of it
 outlast-bench idle RUNS K         cache runs with an open timer after K activities
+outlast-bench cores               how much faster two threads are than one
 outlast-bench profile SHAPE K     the functions that take the most instructions";
 
 fn main() {
@@ -40,6 +41,7 @@ fn main() {
         ["language", shape, k, times] => language(parse(shape), parse(k), parse(times)),
         // Forgotten, so that what it holds is what is left at the end.
         ["idle", runs, activities] => std::mem::forget(idle::shard(parse(runs), parse(activities))),
+        ["cores"] => println!("{:.3}", time::two_core_speedup()),
         ["profile", shape, k] => profile(parse(shape), parse(k)),
         _ => {
             eprintln!("{USAGE}");
@@ -106,7 +108,7 @@ fn everything() {
             rows.push(row(name, time::cpu_ns_per_event(shape, k), "ns/event", ""));
         }
     }
-    rows.push(row("replay.two_core_speedup", time::two_core_speedup(), "ratio", ""));
+    rows.push(row("replay.two_core_speedup", time::two_core_speedup(), "ratio", "cores"));
     let copied =
         payloads::copied(Shape::Signals, 10, 1 << 20) + payloads::copied(Shape::Activities, 10, 1 << 20);
     rows.push(row("replay.payloads_copied", copied as f64, "payloads", ""));
