@@ -4,7 +4,6 @@
 mod held;
 mod local;
 mod table;
-mod throttle;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -26,7 +25,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use table::{BeatReply, Report};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, instant, until};
 use crate::config::WorkerConfig;
 use crate::counts::Counts;
 use crate::handout::Handout;
@@ -97,10 +96,8 @@ pub(crate) async fn run(
     mut inbox: mpsc::UnboundedReceiver<Arrival>,
 ) {
     let limits = table::Limits {
-        heartbeat: throttle::HeartbeatLimits {
-            max: config.max_heartbeat_throttle_interval,
-            default: config.default_heartbeat_throttle_interval,
-        },
+        heartbeat_max: config.max_heartbeat_throttle_interval,
+        heartbeat_default: config.default_heartbeat_throttle_interval,
         buffer: config.local_timeout_buffer_for_activities,
     };
     let clock = around.clock;
@@ -118,17 +115,14 @@ pub(crate) async fn run(
     };
     loop {
         it.act();
-        let deadline = it.table.deadline().into_iter().chain(it.locals.deadline()).min();
         tokio::select! {
             arrival = inbox.recv() => match arrival {
                 Some(arrival) => it.take(clock.now(), arrival),
                 None => return,
             },
             Some(done) = it.calls.join_next() => it.done(clock.now(), done),
-            () = clock.until(deadline) => {
-                it.table.handle(clock.now(), table::Input::Tick);
-                it.locals.handle(clock.now(), local::Input::Tick);
-            }
+            () = until(it.table.deadline()) => it.table.handle(instant(), table::Input::Tick),
+            () = clock.until(it.locals.deadline()) => it.locals.handle(clock.now(), local::Input::Tick),
         }
     }
 }
@@ -146,12 +140,12 @@ impl Loop {
                     tracing::warn!(?token, "the language completed an activity that it does not hold");
                 }
                 self.held.completed(now, &token, &status);
-                self.table.handle(now, table::Input::Completed(token, status));
+                self.table.handle(instant(), table::Input::Completed(token, status));
             }
-            Arrival::Beat(token, details) => self.table.handle(now, table::Input::Beat(token, details)),
+            Arrival::Beat(token, details) => self.table.handle(instant(), table::Input::Beat(token, details)),
             Arrival::StartLocal(run, task) => self.locals.handle(now, local::Input::Start(run, task)),
             Arrival::CancelLocal(run, name) => self.locals.handle(now, local::Input::Cancel(run, name)),
-            Arrival::ShutDown(grace) => self.table.handle(now, table::Input::ShutDown(grace)),
+            Arrival::ShutDown(grace) => self.table.handle(instant(), table::Input::ShutDown(grace)),
             Arrival::WhenIdle(tell) => self.idle = Some(tell),
         }
     }
@@ -159,7 +153,7 @@ impl Loop {
     fn done(&mut self, now: Time, done: Result<Done, tokio::task::JoinError>) {
         match done {
             Ok(Done::BeatTaken(token, reply)) => {
-                self.table.handle(now, table::Input::BeatTaken(token, reply));
+                self.table.handle(instant(), table::Input::BeatTaken(token, reply));
             }
             Ok(Done::Reported(token, result)) => {
                 match result {
@@ -171,7 +165,7 @@ impl Loop {
                         tracing::warn!(%error, "the result of an activity did not reach the server")
                     }
                 }
-                self.table.handle(now, table::Input::Reported(token));
+                self.table.handle(instant(), table::Input::Reported(token));
             }
             Ok(Done::LocalSlot(permit)) => {
                 self.reserving = false;
@@ -260,7 +254,7 @@ impl Loop {
         };
         let variant = Some(Variant::Start(start));
         self.around.tasks.push(token.clone(), ActivityTask { task_token: token, variant });
-        self.table.handle(now, table::Input::Started(started));
+        self.table.handle(instant(), table::Input::Started(started));
     }
 }
 
