@@ -26,6 +26,14 @@ impl<'a> Frame<'a> {
     pub fn new(frame: &'a Bytes) -> Self {
         Self { frame, rest: frame }
     }
+
+    /// A reader of a message that lies within `frame`.
+    ///
+    /// # Panics
+    /// On handing out `bytes`, if `message` is not a part of `frame`.
+    pub fn within(frame: &'a Bytes, message: &'a [u8]) -> Self {
+        Self { frame, rest: message }
+    }
 }
 
 impl Buf for Frame<'_> {

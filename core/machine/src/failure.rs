@@ -8,6 +8,8 @@ use outlast_proto::lens::api::{
 };
 use prost::Message;
 
+use crate::wire::{Fields, Value};
+
 /// `temporal.api.enums.v1.RetryState`, the values that are used here.
 pub(crate) mod retry_state {
     pub const UNSPECIFIED: i32 = 0;
@@ -88,15 +90,17 @@ pub(crate) fn nexus(message: &str, cause: Option<Bytes>, info: NexusOperationFai
 
 /// The first payload of an encoded `Payloads`, still encoded.
 pub(crate) fn first_payload(payloads: Option<Bytes>) -> Option<Bytes> {
-    use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
-    let mut rest = payloads?;
-    while !rest.is_empty() {
-        let (tag, wire) = decode_key(&mut rest).ok()?;
-        if tag == 1 && wire == WireType::LengthDelimited {
-            let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-            return (length <= rest.len()).then(|| rest.split_to(length));
+    let payloads = payloads?;
+    Some(payloads.slice_ref(first_of(&payloads)?))
+}
+
+/// The same, in place.
+pub(crate) fn first_of(payloads: &[u8]) -> Option<&[u8]> {
+    let mut fields = Fields::new(payloads);
+    while let Ok(Some((tag, value))) = fields.next() {
+        if let (1, Value::Bytes(payload)) = (tag, value) {
+            return Some(payload);
         }
-        skip_field(wire, tag, &mut rest, DecodeContext::default()).ok()?;
     }
     None
 }

@@ -3,42 +3,33 @@
 //! A turn is `seen… TaskStarted | TaskCompleted commands…`: what the workflow saw, then what it did. Tasks that failed or
 //! timed out leave their events in the next turn. This module knows the grammar, not what any event means to a workflow.
 
-use bytes::{Buf, Bytes};
-use outlast_proto::Frame;
-use outlast_proto::lens::history::history_event::Attributes;
-use outlast_proto::lens::history::{HistoryEvent, WorkflowTaskCompletedEventAttributes};
-use prost::Message;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use bytes::Bytes;
+use outlast_proto::lens::history::WorkflowTaskCompletedEventAttributes;
 
-use crate::event::{EventId, Part, part};
+use crate::event::{Entry, EventId, Part, Type};
 use crate::fault::Fault;
+use crate::wire::{Fields, Value, WireError};
 
 /// What a workflow saw in one task, and what it did then. Its buffers are reused from turn to turn.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
     /// What happened before the task, with the task's own scheduling and start.
-    pub seen: Vec<HistoryEvent>,
+    pub seen: Vec<Entry>,
     /// The event that started the task, the last of `seen`; `None` for a rest of history without a task.
     pub started: Option<EventId>,
     /// What completed the task; `None` while it is open.
     pub completed: Option<WorkflowTaskCompletedEventAttributes>,
     /// What the workflow did.
-    pub commands: Vec<HistoryEvent>,
-    /// Nothing follows in this history.
-    pub last: bool,
+    pub commands: Vec<Entry>,
+    /// The page that is being read: the turn's events lie in it, or have one of their own.
+    pub page: Bytes,
 }
 
 impl Turn {
     /// Whether the workflow was terminated or timed out in it.
     pub fn ends_violently(&self) -> bool {
         self.seen.last().is_some_and(|e| {
-            matches!(
-                e.attributes,
-                Some(
-                    Attributes::WorkflowExecutionTerminatedEventAttributes(_)
-                        | Attributes::WorkflowExecutionTimedOutEventAttributes(_)
-                )
-            )
+            matches!(e.kind, Some(Type::WorkflowExecutionTerminated | Type::WorkflowExecutionTimedOut))
         })
     }
 }
@@ -76,8 +67,10 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Feed {
     page: Bytes,
+    /// How far it is read.
+    at: usize,
     more: bool,
-    ahead: Option<HistoryEvent>,
+    ahead: Option<Entry>,
     state: State,
     /// The turn whose commands are being collected was open when it was shown.
     was_open: bool,
@@ -90,6 +83,7 @@ impl Default for Feed {
     fn default() -> Self {
         Self {
             page: Bytes::new(),
+            at: 0,
             more: false,
             ahead: None,
             state: State::Seeing,
@@ -103,13 +97,17 @@ impl Default for Feed {
 impl Feed {
     /// The last event taken in, shown or not.
     pub fn last_read(&self) -> EventId {
-        self.ahead.as_ref().map_or(self.last_read, |e| EventId(e.event_id))
+        self.ahead.as_ref().map_or(self.last_read, |e| e.id)
     }
 
     /// Takes the next page. What was not yet read of the one before is kept.
     pub fn push(&mut self, history: Bytes, more: bool) {
-        debug_assert!(self.page.is_empty(), "a page is pushed when the one before is used up");
+        debug_assert!(self.at == self.page.len(), "a page is pushed when the one before is used up");
+        for entry in self.turn.seen.iter_mut().chain(&mut self.turn.commands).chain(&mut self.ahead) {
+            entry.keep(&self.page);
+        }
         self.page = history;
+        self.at = 0;
         self.more = more;
     }
 
@@ -129,8 +127,7 @@ impl Feed {
     /// Bytes that are held.
     pub fn bytes(&self) -> usize {
         self.page.len()
-            + (self.turn.seen.capacity() + self.turn.commands.capacity())
-                * std::mem::size_of::<HistoryEvent>()
+            + (self.turn.seen.capacity() + self.turn.commands.capacity()) * std::mem::size_of::<Entry>()
     }
 
     /// Gives back buffers that are empty and large.
@@ -140,25 +137,33 @@ impl Feed {
                 *buffer = Vec::new();
             }
         }
-        if self.page.is_empty() {
+        self.turn.page = Bytes::new();
+        if self.at == self.page.len() && self.turn.seen.is_empty() && self.ahead.is_none() {
             self.page = Bytes::new();
+            self.at = 0;
         }
     }
 
     /// Reads on. `rest`: what is left after the last task is a turn too.
     pub fn read(&mut self, rest: bool) -> Result<Read, Fault> {
+        let read = self.read_on(rest)?;
+        self.turn.page = self.page.clone();
+        Ok(read)
+    }
+
+    fn read_on(&mut self, rest: bool) -> Result<Read, Fault> {
         loop {
             let Some(event) = self.event()? else { return Ok(self.at_end(rest)) };
-            let part = part(&event);
+            let part = event.part();
             match (self.state, part) {
-                (State::Answered, Part::TaskCompleted) => self.complete(event, true),
+                (State::Answered, Part::TaskCompleted) => self.complete(&event, true)?,
                 (State::Answered, Part::Seen | Part::TaskStarted | Part::TaskLost | Part::Command) => {
                     return Err(Fault::malformed(
-                        EventId(event.event_id),
+                        event.id,
                         "expected the completion of the task that was answered before",
                     ));
                 }
-                (State::Started, Part::TaskCompleted) => self.complete(event, false),
+                (State::Started, Part::TaskCompleted) => self.complete(&event, false)?,
                 (State::Started, Part::TaskLost | Part::Seen | Part::TaskStarted | Part::Command) => {
                     self.turn.started = None;
                     self.state = State::Seeing;
@@ -167,7 +172,7 @@ impl Feed {
                 (State::Seeing, part) => self.see(event, part),
                 (State::Doing, Part::Command) => self.turn.commands.push(event),
                 (State::Doing, Part::Seen | Part::TaskStarted | Part::TaskCompleted | Part::TaskLost) => {
-                    self.last_read = EventId(event.event_id - 1);
+                    self.last_read = EventId(event.id.0 - 1);
                     self.ahead = Some(event);
                     return Ok(self.done());
                 }
@@ -175,27 +180,25 @@ impl Feed {
         }
     }
 
-    fn see(&mut self, event: HistoryEvent, part: Part) {
+    fn see(&mut self, event: Entry, part: Part) {
         if part == Part::TaskStarted {
-            self.turn.started = Some(EventId(event.event_id));
+            self.turn.started = Some(event.id);
             self.state = State::Started;
         }
         self.turn.seen.push(event);
     }
 
-    fn complete(&mut self, event: HistoryEvent, was_open: bool) {
-        if let Some(Attributes::WorkflowTaskCompletedEventAttributes(completed)) = event.attributes {
-            self.turn.completed = Some(completed);
-        }
+    fn complete(&mut self, event: &Entry, was_open: bool) -> Result<(), Fault> {
+        self.turn.completed = Some(event.event(&self.page).attributes()?);
         self.was_open = was_open;
         self.state = State::Doing;
+        Ok(())
     }
 
     fn at_end(&mut self, rest: bool) -> Read {
         if self.more {
             return Read::Page;
         }
-        self.turn.last = true;
         match self.state {
             State::Doing => self.done(),
             State::Started => Read::Open,
@@ -215,23 +218,19 @@ impl Feed {
         self.turn.commands.clear();
         self.turn.started = None;
         self.turn.completed = None;
-        self.turn.last = false;
     }
 
     /// The next event that was not read before.
-    fn event(&mut self) -> Result<Option<HistoryEvent>, Fault> {
+    fn event(&mut self) -> Result<Option<Entry>, Fault> {
         if let Some(event) = self.ahead.take() {
-            self.last_read = EventId(event.event_id);
+            self.last_read = event.id;
             return Ok(Some(event));
         }
         loop {
-            let Some(frame) = frame(&mut self.page).map_err(|e| Fault::undecodable(self.last_read, &e))?
-            else {
-                return Ok(None);
-            };
-            let event = HistoryEvent::decode(Frame::new(&frame))
-                .map_err(|e| Fault::undecodable(self.last_read, &e))?;
-            let id = EventId(event.event_id);
+            let opened =
+                next_event(&self.page, &mut self.at).map_err(|e| Fault::undecodable(self.last_read, &e))?;
+            let Some(event) = opened else { return Ok(None) };
+            let id = event.id;
             if id <= self.last_read {
                 continue; // servers send some events again, at the joins of pages and after a task was lost
             }
@@ -249,33 +248,19 @@ impl Feed {
 
 /// The number of the first event in an encoded history.
 pub(crate) fn first_event_id(history: &Bytes) -> Result<Option<EventId>, Fault> {
-    let start = EventId(0);
-    let mut page = history.clone();
-    let Some(frame) = frame(&mut page).map_err(|e| Fault::undecodable(start, &e))? else { return Ok(None) };
-    let event = HistoryEvent::decode(Frame::new(&frame)).map_err(|e| Fault::undecodable(start, &e))?;
-    Ok(Some(EventId(event.event_id)))
+    let event = next_event(history, &mut 0).map_err(|e| Fault::undecodable(EventId(0), &e))?;
+    Ok(event.map(|e| e.id))
 }
 
-/// Cuts the next event off an encoded `History`.
-fn frame(page: &mut Bytes) -> Result<Option<Bytes>, FrameError> {
-    while page.has_remaining() {
-        let (tag, wire) = decode_key(page)?;
-        if tag == 1 && wire == WireType::LengthDelimited {
-            let length = decode_varint(page)?;
-            return match usize::try_from(length) {
-                Ok(length) if length <= page.len() => Ok(Some(page.split_to(length))),
-                Ok(_) | Err(_) => Err(FrameError::Truncated { length, left: page.len() }),
-            };
+/// Opens the event at `at` in an encoded `History`, and goes on behind it.
+fn next_event(page: &Bytes, at: &mut usize) -> Result<Option<Entry>, WireError> {
+    let mut fields = Fields::new(&page[*at..]);
+    while let Some((tag, value)) = fields.next()? {
+        if let (1, Value::Bytes(event)) = (tag, value) {
+            *at = page.len() - fields.rest().len();
+            return Entry::open(page, event).map(Some);
         }
-        skip_field(wire, tag, page, DecodeContext::default())?;
     }
+    *at = page.len();
     Ok(None)
-}
-
-#[derive(Debug, thiserror::Error)]
-enum FrameError {
-    #[error(transparent)]
-    Wire(#[from] prost::DecodeError),
-    #[error("an event says it has {length} bytes, but only {left} are left")]
-    Truncated { length: u64, left: usize },
 }

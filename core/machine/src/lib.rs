@@ -20,6 +20,7 @@ mod run;
 mod seed;
 pub mod shard;
 pub mod time;
+mod wire;
 mod workflow;
 
 pub use config::{Config, Nondeterminism};

@@ -75,28 +75,17 @@ impl Kind {
         )
     }
 
-    /// The event type that records it, by number.
-    pub fn event_type(self) -> i32 {
-        match self {
-            Self::StartTimer => 17,
-            Self::CancelTimer => 19,
-            Self::ScheduleActivity => 10,
-            Self::CancelActivity => 15,
-            Self::StartChild => 29,
-            Self::CancelExternal => 22,
-            Self::SignalExternal => 37,
-            Self::ScheduleNexus => 48,
-            Self::CancelNexus => 54,
-            Self::Patch | Self::LocalMarker => 25,
-            Self::UpsertSearchAttributes => 40,
-            Self::ModifyProperties => 46,
-            Self::AcceptUpdate => 41,
-            Self::CompleteUpdate => 43,
-            Self::CompleteWorkflow => 2,
-            Self::FailWorkflow => 3,
-            Self::CancelWorkflow => 21,
-            Self::ContinueAsNew => 28,
-        }
+    /// Whether its event is what later events of its op refer to.
+    pub fn begins(self) -> bool {
+        matches!(
+            self,
+            Self::StartTimer
+                | Self::ScheduleActivity
+                | Self::StartChild
+                | Self::CancelExternal
+                | Self::SignalExternal
+                | Self::ScheduleNexus
+        )
     }
 
     /// For people: what the code asked for.

@@ -9,7 +9,7 @@ use outlast_proto::lens::lang::{
 
 use super::{Names, Out, Then, unexpected};
 use crate::event::EventId;
-use crate::failure::{self, ActivityWrap, first_payload, retry_state};
+use crate::failure::{self, ActivityWrap, retry_state};
 use crate::fault::Fault;
 use crate::queue::{Ask, Extras, Kind, Place};
 
@@ -43,7 +43,10 @@ pub(crate) enum Event {
     Scheduled,
     Started,
     CancelRequested,
-    Completed(h::ActivityTaskCompletedEventAttributes),
+    /// With the first payload of its result.
+    Completed {
+        result: Option<Bytes>,
+    },
     Failed(h::ActivityTaskFailedEventAttributes),
     TimedOut(h::ActivityTaskTimedOutEventAttributes),
     Canceled(h::ActivityTaskCanceledEventAttributes),
@@ -63,13 +66,17 @@ impl Activity {
             (State::Open { .. } | State::CancelAsked { .. } | State::Canceling, Event::Started) => {
                 Ok(Then::Stays)
             }
-            (State::Open { .. } | State::Canceling, Event::Completed(e)) => Ok(self.completed(e, out)),
+            (State::Open { .. } | State::Canceling, Event::Completed { result }) => {
+                self.tell(Status::Completed(Success { result }), out);
+                Ok(Then::Ends)
+            }
             (State::Open { .. } | State::Canceling, Event::Failed(e)) => Ok(self.failed(e, out)),
             (State::Open { .. } | State::Canceling, Event::TimedOut(e)) => Ok(self.timed_out(e, out)),
             (State::Open { .. } | State::Canceling, Event::Canceled(e)) => Ok(self.canceled(e, out)),
             (
                 State::CancelAsked { scheduled, place },
-                event @ (Event::Completed(_) | Event::Failed(_) | Event::TimedOut(_) | Event::Canceled(_)),
+                event
+                @ (Event::Completed { .. } | Event::Failed(_) | Event::TimedOut(_) | Event::Canceled(_)),
             ) => {
                 // It ended before its cancellation could be recorded: there is nothing left to cancel.
                 out.retract(place);
@@ -80,7 +87,7 @@ impl Activity {
                 State::Asked(_),
                 Event::Started
                 | Event::CancelRequested
-                | Event::Completed(_)
+                | Event::Completed { .. }
                 | Event::Failed(_)
                 | Event::TimedOut(_)
                 | Event::Canceled(_),
@@ -132,11 +139,6 @@ impl Activity {
         let wrap = ActivityWrap { retry_state: retry_state::CANCEL_REQUESTED, ..self.wrap() };
         let failure = failure::activity("Activity cancelled", Some(failure::cancelled("", None)), wrap);
         self.tell(Status::Cancelled(Failed { failure: Some(failure) }), out);
-    }
-
-    fn completed(&mut self, e: h::ActivityTaskCompletedEventAttributes, out: &mut Out<'_>) -> Then {
-        self.tell(Status::Completed(Success { result: first_payload(e.result) }), out);
-        Then::Ends
     }
 
     fn failed(&mut self, e: h::ActivityTaskFailedEventAttributes, out: &mut Out<'_>) -> Then {

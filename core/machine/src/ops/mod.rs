@@ -20,7 +20,7 @@ use crate::queue::{Ask, Extras, Kind, Place, Queue};
 #[derive(Debug)]
 pub(crate) enum Op {
     Timer(timer::Timer),
-    Activity(Box<activity::Activity>),
+    Activity(activity::Activity),
     Local(Box<local::Local>),
     Child(Box<child::Child>),
     Signal(external::External),
@@ -29,7 +29,7 @@ pub(crate) enum Op {
     Update(Box<update::Update>),
 }
 
-const _: () = assert!(std::mem::size_of::<Op>() <= 48);
+const _: () = assert!(std::mem::size_of::<Op>() <= 80);
 
 /// Whether an op goes on after an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

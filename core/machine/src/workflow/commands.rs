@@ -80,7 +80,7 @@ impl Workflow {
             C::CancelChildWorkflowExecution(c) => self.cancel_child(c)?,
             C::SignalExternalWorkflowExecution(c) => self.signal_external(c, extras)?,
             C::CancelSignalWorkflow(c) => self.cancel_signal(c.seq)?,
-            C::RequestCancelExternalWorkflowExecution(c) => self.cancel_external(c, extras)?,
+            C::RequestCancelExternalWorkflowExecution(c) => self.cancel_external(*c, extras)?,
             C::ScheduleNexusOperation(c) => self.schedule_nexus(c, extras)?,
             C::RequestCancelNexusOperation(c) => self.cancel_nexus(c.seq)?,
             C::SetPatchMarker(c) => self.patch(c, extras),
@@ -148,7 +148,7 @@ impl Workflow {
         let place = self.queue.push(Kind::ScheduleActivity, op, Ask::ScheduleActivity(c), extras.clone());
         let state = activity::State::Asked(place);
         let activity = activity::Activity { seq, names, cancellation, state, told: false, extras };
-        self.ops.insert(Op::Activity(Box::new(activity)));
+        self.ops.insert(Op::Activity(activity));
         Ok(())
     }
 
@@ -226,12 +226,12 @@ impl Workflow {
 
     fn signal_external(
         &mut self,
-        c: lang::SignalExternalWorkflowExecution,
+        c: Box<lang::SignalExternalWorkflowExecution>,
         extras: Option<Box<Extras>>,
     ) -> Result<(), Fault> {
         let (seq, op) = (c.seq, self.ops.next());
         fresh(self.signals.set(seq.into(), op), "signal to a workflow", seq)?;
-        let place = self.queue.push(Kind::SignalExternal, op, Ask::SignalExternal(Box::new(c)), extras);
+        let place = self.queue.push(Kind::SignalExternal, op, Ask::SignalExternal(c), extras);
         let state = external::State::Asked(place);
         self.ops.insert(Op::Signal(external::External { seq: Some(seq), state }));
         Ok(())

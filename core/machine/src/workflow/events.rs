@@ -1,14 +1,14 @@
 //! What happened to the workflow: events that it saw in a turn.
 
 use bytes::Bytes;
-use outlast_proto::lens::history::history_event::Attributes as A;
-use outlast_proto::lens::history::{self as h, HistoryEvent};
+use outlast_proto::lens::history as h;
 use outlast_proto::lens::lang::workflow_activation_job::Variant;
 use outlast_proto::lens::{api, lang};
 use prost::Message as _;
 
 use super::{Mode, TaskFacts, Workflow};
-use crate::event::{EventId, type_name};
+use crate::event::{Event, EventId, Type, type_name};
+use crate::failure;
 use crate::fault::Fault;
 use crate::history::Turn;
 use crate::marker::{self, Marker};
@@ -17,6 +17,7 @@ use crate::ops::update::{State as UpdateState, Update};
 use crate::ops::{Op, activity, child, external, nexus, timer};
 use crate::seed::seed;
 use crate::time::Time;
+use crate::wire::Value;
 
 /// `temporal.api.enums.v1.WorkflowTaskFailedCause`: the history was reset here.
 const RESET_WORKFLOW: i32 = 20;
@@ -40,9 +41,11 @@ impl Workflow {
         self.markers.clear();
         self.markers_delivered = 0;
         self.markers_settled = 0;
-        for event in &turn.commands {
-            let Some(A::MarkerRecordedEventAttributes(e)) = &event.attributes else { continue };
-            let marker = marker::read(EventId(event.event_id), e)?;
+        for event in turn.commands.iter().map(|e| e.event(&turn.page)) {
+            if event.kind != Some(Type::MarkerRecorded) {
+                continue;
+            }
+            let marker = marker::read(event.id, &event.attributes()?)?;
             if let Marker::Patch(patch) = &marker {
                 self.patches.recorded.insert(patch.id.clone());
                 let job = lang::NotifyHasPatch { patch_id: patch.id.clone() };
@@ -57,12 +60,14 @@ impl Workflow {
     pub(super) fn see(&mut self, turn: &mut Turn, messages: Vec<api::Message>) -> Result<(), Fault> {
         let mut requests = self.requests(turn, messages)?.into_iter().peekable();
         let mut seen = std::mem::take(&mut turn.seen);
-        for event in seen.drain(..) {
-            self.history_length = EventId(event.event_id);
-            while let Some(request) = requests.next_if(|r| r.sequencing < event.event_id) {
+        let page = turn.page.clone();
+        for entry in seen.drain(..) {
+            let event = entry.event(&page);
+            self.history_length = event.id;
+            while let Some(request) = requests.next_if(|r| r.sequencing < event.id.0) {
                 self.request(request)?;
             }
-            self.happened(event)?;
+            self.happened(&event)?;
         }
         turn.seen = seen;
         for request in requests {
@@ -77,15 +82,15 @@ impl Workflow {
         for message in messages {
             requests.push(incoming(message)?);
         }
-        for event in &turn.commands {
-            let Some(A::WorkflowExecutionUpdateAcceptedEventAttributes(e)) = &event.attributes else {
+        for event in turn.commands.iter().map(|e| e.event(&turn.page)) {
+            if event.kind != Some(Type::WorkflowExecutionUpdateAccepted) {
                 continue;
-            };
-            let request = e.accepted_request.clone().filter(|r| !r.is_empty());
-            let Some(request) = request.or_else(|| self.was_admitted(&turn.seen, &e.protocol_instance_id))
-            else {
+            }
+            let e: h::WorkflowExecutionUpdateAcceptedEventAttributes = event.attributes()?;
+            let request = e.accepted_request.filter(|r| !r.is_empty());
+            let Some(request) = request.or_else(|| self.was_admitted(turn, &e.protocol_instance_id)) else {
                 return Err(Fault::malformed(
-                    EventId(event.event_id),
+                    event.id,
                     &format!(
                         "the update {:?} was accepted, but no event has its request",
                         e.protocol_instance_id
@@ -94,8 +99,8 @@ impl Workflow {
             };
             requests.push(Request {
                 sequencing: e.accepted_request_sequencing_event_id,
-                message: e.accepted_request_message_id.clone(),
-                protocol_instance: e.protocol_instance_id.clone(),
+                message: e.accepted_request_message_id,
+                protocol_instance: e.protocol_instance_id,
                 request,
                 validate: false,
             });
@@ -105,15 +110,16 @@ impl Workflow {
     }
 
     /// The request of an update that an earlier event, or one of this turn, admitted.
-    fn was_admitted(&mut self, seen: &[HistoryEvent], update_id: &str) -> Option<Bytes> {
+    fn was_admitted(&mut self, turn: &Turn, update_id: &str) -> Option<Bytes> {
         if let Some(request) = self.admitted.remove(update_id.as_bytes()) {
             return Some(request);
         }
-        seen.iter().find_map(|event| {
-            let Some(A::WorkflowExecutionUpdateAdmittedEventAttributes(e)) = &event.attributes else {
+        turn.seen.iter().map(|e| e.event(&turn.page)).find_map(|event| {
+            if event.kind != Some(Type::WorkflowExecutionUpdateAdmitted) {
                 return None;
-            };
-            let request = e.request.clone()?;
+            }
+            let request =
+                event.attributes::<h::WorkflowExecutionUpdateAdmittedEventAttributes>().ok()?.request?;
             (update_id_of(&request).ok()? == update_id.as_bytes()).then_some(request)
         })
     }
@@ -142,7 +148,7 @@ impl Workflow {
         };
         let index = self.ops.insert(Op::Update(Box::new(op)));
         self.updates.insert(r.protocol_instance.as_str().into(), index);
-        self.jobs.push(Variant::DoUpdate(lang::DoUpdate {
+        self.jobs.push(Variant::DoUpdate(Box::new(lang::DoUpdate {
             id,
             protocol_instance_id: r.protocol_instance,
             name: input.name,
@@ -150,150 +156,187 @@ impl Workflow {
             headers: input.header.unwrap_or_default().fields,
             meta: request.meta,
             run_validator: r.validate,
-        }));
+        })));
         Ok(())
     }
 
-    fn happened(&mut self, event: HistoryEvent) -> Result<(), Fault> {
-        let id = EventId(event.event_id);
-        let Some(attributes) = event.attributes else { return unknown(&event) };
-        let event = HistoryEvent { attributes: None, ..event };
+    fn happened(&mut self, event: &Event<'_>) -> Result<(), Fault> {
+        let id = event.id;
+        let Some(kind) = event.kind else { return unknown(event) };
         if self.terminal_seen {
             return Err(Fault::malformed(id, "it comes after the event that closed the workflow"));
         }
-        match attributes {
-            A::WorkflowExecutionStartedEventAttributes(e) => self.started(&event, *e),
-            A::WorkflowTaskStartedEventAttributes(e) => self.task_started(&event, e),
-            A::WorkflowTaskFailedEventAttributes(e) => {
+        match kind {
+            Type::WorkflowExecutionStarted => self.started(event, event.attributes()?),
+            Type::WorkflowTaskStarted => self.task_started(event)?,
+            Type::WorkflowTaskFailed => {
+                let e: h::WorkflowTaskFailedEventAttributes = event.attributes()?;
                 if e.cause == RESET_WORKFLOW {
                     let randomness_seed = seed(&e.new_run_id);
                     self.jobs.push(Variant::UpdateRandomSeed(lang::UpdateRandomSeed { randomness_seed }));
                 }
             }
-            A::WorkflowExecutionSignaledEventAttributes(e) => self.signaled(id, e),
-            A::WorkflowExecutionCancelRequestedEventAttributes(e) => {
+            Type::WorkflowExecutionSignaled => self.signaled(id, event.attributes()?),
+            Type::WorkflowExecutionCancelRequested => {
+                let e: h::WorkflowExecutionCancelRequestedEventAttributes = event.attributes()?;
                 self.jobs.push(Variant::CancelWorkflow(lang::CancelWorkflow { reason: e.cause }));
             }
-            A::WorkflowExecutionUpdateAdmittedEventAttributes(e) => self.admitted(id, e.request)?,
-            A::WorkflowExecutionTimedOutEventAttributes(_) | A::WorkflowExecutionTerminatedEventAttributes(_) => {
+            Type::WorkflowExecutionUpdateAdmitted => {
+                let e: h::WorkflowExecutionUpdateAdmittedEventAttributes = event.attributes()?;
+                self.admitted(id, e.request)?;
+            }
+            Type::WorkflowExecutionTimedOut | Type::WorkflowExecutionTerminated => {
                 self.terminal_seen = true;
             }
-            A::WorkflowTaskScheduledEventAttributes(e) => {
+            Type::WorkflowTaskScheduled if self.mode == Mode::Replay => {} // nobody waits for this one
+            Type::WorkflowTaskScheduled => {
+                let e: h::WorkflowTaskScheduledEventAttributes = event.attributes()?;
                 self.task_timeout = crate::time::duration(e.start_to_close_timeout);
             }
-            A::WorkflowTaskTimedOutEventAttributes(_)
+            Type::WorkflowTaskTimedOut
             // Nothing in these concerns the code.
-            | A::WorkflowExecutionOptionsUpdatedEventAttributes(_)
-            | A::WorkflowExecutionPausedEventAttributes(_)
-            | A::WorkflowExecutionUnpausedEventAttributes(_)
-            | A::WorkflowExecutionTimeSkippingTransitionedEventAttributes(_) => {}
-            A::WorkflowPropertiesModifiedExternallyEventAttributes(_)
-            | A::ActivityPropertiesModifiedExternallyEventAttributes(_) => return unknown(&event),
-            A::TimerFiredEventAttributes(e) => self.route(&event, e.started_event_id, |op, out| {
+            | Type::WorkflowExecutionOptionsUpdated
+            | Type::WorkflowExecutionPaused
+            | Type::WorkflowExecutionUnpaused
+            | Type::WorkflowExecutionTimeSkippingTransitioned => {}
+            Type::WorkflowPropertiesModifiedExternally
+            | Type::ActivityPropertiesModifiedExternally => return unknown(event),
+            Type::TimerFired => {
+                let e: h::TimerFiredEventAttributes = event.attributes()?;
+                self.route(event, e.started_event_id, |op, out| {
                 let Op::Timer(op) = op else { return None };
                 Some(op.on(id, timer::Event::Fired { timer_id: &e.timer_id }, out))
-            })?,
-            A::ActivityTaskStartedEventAttributes(e) => {
-                self.activity(&event, e.scheduled_event_id, activity::Event::Started)?;
+                })?;
             }
-            A::ActivityTaskCompletedEventAttributes(e) => {
-                self.activity(&event, e.scheduled_event_id, activity::Event::Completed(e))?;
+            Type::ActivityTaskStarted => {
+                self.activity(event, event.number(1)?, activity::Event::Started)?;
             }
-            A::ActivityTaskFailedEventAttributes(e) => {
-                self.activity(&event, e.scheduled_event_id, activity::Event::Failed(e))?;
+            Type::ActivityTaskCompleted => {
+                let (mut scheduled, mut result) = (0, None);
+                event.fields(|tag, value| match (tag, value) {
+                    (1, Value::Bytes(payloads)) => result = failure::first_of(payloads),
+                    (2, Value::Number(id)) => scheduled = id as i64,
+                    (_, Value::Number(_) | Value::Bytes(_) | Value::Other) => {}
+                })?;
+                let result = result.map(|payload| event.slice(payload));
+                self.activity(event, scheduled, activity::Event::Completed { result })?;
             }
-            A::ActivityTaskTimedOutEventAttributes(e) => {
-                self.activity(&event, e.scheduled_event_id, activity::Event::TimedOut(e))?;
+            Type::ActivityTaskFailed => {
+                let e: h::ActivityTaskFailedEventAttributes = event.attributes()?;
+                self.activity(event, e.scheduled_event_id, activity::Event::Failed(e))?;
             }
-            A::ActivityTaskCanceledEventAttributes(e) => {
-                self.activity(&event, e.scheduled_event_id, activity::Event::Canceled(e))?;
+            Type::ActivityTaskTimedOut => {
+                let e: h::ActivityTaskTimedOutEventAttributes = event.attributes()?;
+                self.activity(event, e.scheduled_event_id, activity::Event::TimedOut(e))?;
             }
-            A::ExternalWorkflowExecutionSignaledEventAttributes(e) => {
-                self.external(&event, e.initiated_event_id, Purpose::Signal, external::Event::Done)?;
+            Type::ActivityTaskCanceled => {
+                let e: h::ActivityTaskCanceledEventAttributes = event.attributes()?;
+                self.activity(event, e.scheduled_event_id, activity::Event::Canceled(e))?;
             }
-            A::SignalExternalWorkflowExecutionFailedEventAttributes(e) => {
+            Type::ExternalWorkflowExecutionSignaled => {
+                let e: h::ExternalWorkflowExecutionSignaledEventAttributes = event.attributes()?;
+                self.external(event, e.initiated_event_id, Purpose::Signal, external::Event::Done)?;
+            }
+            Type::SignalExternalWorkflowExecutionFailed => {
+                let e: h::SignalExternalWorkflowExecutionFailedEventAttributes = event.attributes()?;
                 let failed = external::Event::Failed { cause: e.cause };
-                self.external(&event, e.initiated_event_id, Purpose::Signal, failed)?;
+                self.external(event, e.initiated_event_id, Purpose::Signal, failed)?;
             }
-            A::ExternalWorkflowExecutionCancelRequestedEventAttributes(e) => {
-                self.external(&event, e.initiated_event_id, Purpose::Cancel, external::Event::Done)?;
+            Type::ExternalWorkflowExecutionCancelRequested => {
+                let e: h::ExternalWorkflowExecutionCancelRequestedEventAttributes = event.attributes()?;
+                self.external(event, e.initiated_event_id, Purpose::Cancel, external::Event::Done)?;
             }
-            A::RequestCancelExternalWorkflowExecutionFailedEventAttributes(e) => {
+            Type::RequestCancelExternalWorkflowExecutionFailed => {
+                let e: h::RequestCancelExternalWorkflowExecutionFailedEventAttributes = event.attributes()?;
                 let failed = external::Event::Failed { cause: e.cause };
-                self.external(&event, e.initiated_event_id, Purpose::Cancel, failed)?;
+                self.external(event, e.initiated_event_id, Purpose::Cancel, failed)?;
             }
-            A::StartChildWorkflowExecutionFailedEventAttributes(e) => {
-                self.child(&event, e.initiated_event_id, child::Event::StartFailed(e))?;
+            Type::StartChildWorkflowExecutionFailed => {
+                let e: h::StartChildWorkflowExecutionFailedEventAttributes = event.attributes()?;
+                self.child(event, e.initiated_event_id, child::Event::StartFailed(e))?;
             }
-            A::ChildWorkflowExecutionStartedEventAttributes(e) => {
-                self.child(&event, e.initiated_event_id, child::Event::Started(e))?;
+            Type::ChildWorkflowExecutionStarted => {
+                let e: h::ChildWorkflowExecutionStartedEventAttributes = event.attributes()?;
+                self.child(event, e.initiated_event_id, child::Event::Started(e))?;
             }
-            A::ChildWorkflowExecutionCompletedEventAttributes(e) => {
-                self.child(&event, e.initiated_event_id, child::Event::Completed(e))?;
+            Type::ChildWorkflowExecutionCompleted => {
+                let e: h::ChildWorkflowExecutionCompletedEventAttributes = event.attributes()?;
+                self.child(event, e.initiated_event_id, child::Event::Completed(e))?;
             }
-            A::ChildWorkflowExecutionFailedEventAttributes(e) => {
-                self.child(&event, e.initiated_event_id, child::Event::Failed(e))?;
+            Type::ChildWorkflowExecutionFailed => {
+                let e: h::ChildWorkflowExecutionFailedEventAttributes = event.attributes()?;
+                self.child(event, e.initiated_event_id, child::Event::Failed(e))?;
             }
-            A::ChildWorkflowExecutionCanceledEventAttributes(e) => {
-                self.child(&event, e.initiated_event_id, child::Event::Canceled(e))?;
+            Type::ChildWorkflowExecutionCanceled => {
+                let e: h::ChildWorkflowExecutionCanceledEventAttributes = event.attributes()?;
+                self.child(event, e.initiated_event_id, child::Event::Canceled(e))?;
             }
-            A::ChildWorkflowExecutionTimedOutEventAttributes(e) => {
-                self.child(&event, e.initiated_event_id, child::Event::TimedOut(e))?;
+            Type::ChildWorkflowExecutionTimedOut => {
+                let e: h::ChildWorkflowExecutionTimedOutEventAttributes = event.attributes()?;
+                self.child(event, e.initiated_event_id, child::Event::TimedOut(e))?;
             }
-            A::ChildWorkflowExecutionTerminatedEventAttributes(e) => {
-                self.child(&event, e.initiated_event_id, child::Event::Terminated)?;
+            Type::ChildWorkflowExecutionTerminated => {
+                let e: h::ChildWorkflowExecutionTerminatedEventAttributes = event.attributes()?;
+                self.child(event, e.initiated_event_id, child::Event::Terminated)?;
             }
-            A::NexusOperationStartedEventAttributes(e) => {
+            Type::NexusOperationStarted => {
+                let e: h::NexusOperationStartedEventAttributes = event.attributes()?;
                 let token = if e.operation_token.is_empty() { e.operation_id } else { e.operation_token };
-                self.nexus(&event, e.scheduled_event_id, nexus::Event::Started { token })?;
+                self.nexus(event, e.scheduled_event_id, nexus::Event::Started { token })?;
             }
-            A::NexusOperationCompletedEventAttributes(e) => {
-                self.nexus(&event, e.scheduled_event_id, nexus::Event::Completed { result: e.result })?;
+            Type::NexusOperationCompleted => {
+                let e: h::NexusOperationCompletedEventAttributes = event.attributes()?;
+                self.nexus(event, e.scheduled_event_id, nexus::Event::Completed { result: e.result })?;
             }
-            A::NexusOperationFailedEventAttributes(e) => {
-                self.nexus(&event, e.scheduled_event_id, nexus::Event::Failed { failure: e.failure })?;
+            Type::NexusOperationFailed => {
+                let e: h::NexusOperationFailedEventAttributes = event.attributes()?;
+                self.nexus(event, e.scheduled_event_id, nexus::Event::Failed { failure: e.failure })?;
             }
-            A::NexusOperationCanceledEventAttributes(e) => {
-                self.nexus(&event, e.scheduled_event_id, nexus::Event::Canceled { failure: e.failure })?;
+            Type::NexusOperationCanceled => {
+                let e: h::NexusOperationCanceledEventAttributes = event.attributes()?;
+                self.nexus(event, e.scheduled_event_id, nexus::Event::Canceled { failure: e.failure })?;
             }
-            A::NexusOperationTimedOutEventAttributes(e) => {
-                self.nexus(&event, e.scheduled_event_id, nexus::Event::TimedOut { failure: e.failure })?;
+            Type::NexusOperationTimedOut => {
+                let e: h::NexusOperationTimedOutEventAttributes = event.attributes()?;
+                self.nexus(event, e.scheduled_event_id, nexus::Event::TimedOut { failure: e.failure })?;
             }
-            A::NexusOperationCancelRequestCompletedEventAttributes(e) => {
-                self.nexus(&event, e.scheduled_event_id, nexus::Event::CancelRequestCompleted)?;
+            Type::NexusOperationCancelRequestCompleted => {
+                let e: h::NexusOperationCancelRequestCompletedEventAttributes = event.attributes()?;
+                self.nexus(event, e.scheduled_event_id, nexus::Event::CancelRequestCompleted)?;
             }
-            A::NexusOperationCancelRequestFailedEventAttributes(e) => {
+            Type::NexusOperationCancelRequestFailed => {
+                let e: h::NexusOperationCancelRequestFailedEventAttributes = event.attributes()?;
                 let failed = nexus::Event::CancelRequestFailed { failure: e.failure };
-                self.nexus(&event, e.scheduled_event_id, failed)?;
+                self.nexus(event, e.scheduled_event_id, failed)?;
             }
-            A::WorkflowTaskCompletedEventAttributes(_)
-            | A::WorkflowExecutionCompletedEventAttributes(_)
-            | A::WorkflowExecutionFailedEventAttributes(_)
-            | A::WorkflowExecutionCanceledEventAttributes(_)
-            | A::WorkflowExecutionContinuedAsNewEventAttributes(_)
-            | A::WorkflowExecutionUpdateAcceptedEventAttributes(_)
-            | A::WorkflowExecutionUpdateRejectedEventAttributes(_)
-            | A::WorkflowExecutionUpdateCompletedEventAttributes(_)
-            | A::WorkflowPropertiesModifiedEventAttributes(_)
-            | A::ActivityTaskScheduledEventAttributes(_)
-            | A::ActivityTaskCancelRequestedEventAttributes(_)
-            | A::TimerStartedEventAttributes(_)
-            | A::TimerCanceledEventAttributes(_)
-            | A::MarkerRecordedEventAttributes(_)
-            | A::RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(_)
-            | A::SignalExternalWorkflowExecutionInitiatedEventAttributes(_)
-            | A::StartChildWorkflowExecutionInitiatedEventAttributes(_)
-            | A::UpsertWorkflowSearchAttributesEventAttributes(_)
-            | A::NexusOperationScheduledEventAttributes(_)
-            | A::NexusOperationCancelRequestedEventAttributes(_) => {
+            Type::WorkflowTaskCompleted
+            | Type::WorkflowExecutionCompleted
+            | Type::WorkflowExecutionFailed
+            | Type::WorkflowExecutionCanceled
+            | Type::WorkflowExecutionContinuedAsNew
+            | Type::WorkflowExecutionUpdateAccepted
+            | Type::WorkflowExecutionUpdateRejected
+            | Type::WorkflowExecutionUpdateCompleted
+            | Type::WorkflowPropertiesModified
+            | Type::ActivityTaskScheduled
+            | Type::ActivityTaskCancelRequested
+            | Type::TimerStarted
+            | Type::TimerCanceled
+            | Type::MarkerRecorded
+            | Type::RequestCancelExternalWorkflowExecutionInitiated
+            | Type::SignalExternalWorkflowExecutionInitiated
+            | Type::StartChildWorkflowExecutionInitiated
+            | Type::UpsertWorkflowSearchAttributes
+            | Type::NexusOperationScheduled
+            | Type::NexusOperationCancelRequested => {
                 return Err(Fault::malformed(id, "it does not follow the completion of a task, as it must"));
             }
         }
         Ok(())
     }
 
-    fn started(&mut self, event: &HistoryEvent, e: h::WorkflowExecutionStartedEventAttributes) {
-        self.clock = event.event_time.map(Time::from).unwrap_or_default();
+    fn started(&mut self, event: &Event<'_>, e: h::WorkflowExecutionStartedEventAttributes) {
+        self.clock = event.time().map(Time::from).unwrap_or_default();
         let own = |b: &Option<Bytes>| b.as_ref().map(|b| Bytes::copy_from_slice(b));
         self.inherited.memo = own(&e.memo);
         self.inherited.retry_policy = own(&e.retry_policy);
@@ -326,7 +369,7 @@ impl Workflow {
             cron_schedule_to_schedule_interval: e.first_workflow_task_backoff,
             memo: e.memo,
             search_attributes: e.search_attributes,
-            start_time: event.event_time,
+            start_time: event.time(),
             root_workflow: e.root_workflow_execution,
             priority: e.priority,
             original_execution_run_id: e.original_execution_run_id,
@@ -335,14 +378,19 @@ impl Workflow {
     }
 
     /// Also of tasks that came to nothing: their time counts, their facts are replaced by those of the next.
-    fn task_started(&mut self, event: &HistoryEvent, e: h::WorkflowTaskStartedEventAttributes) {
-        self.clock = self.clock.max(event.event_time.map(Time::from).unwrap_or_default());
-        self.task = TaskFacts {
-            history_size_bytes: u64::try_from(e.history_size_bytes).unwrap_or(0),
-            continue_as_new_suggested: e.suggest_continue_as_new,
-            reasons: e.suggest_continue_as_new_reasons,
-            target_changed: e.target_worker_deployment_version_changed,
-        };
+    fn task_started(&mut self, event: &Event<'_>) -> Result<(), Fault> {
+        self.clock = self.clock.max(event.time().map(Time::from).unwrap_or_default());
+        let mut task = TaskFacts::default();
+        event.fields(|tag, value| match (tag, value) {
+            (4, Value::Number(flag)) => task.continue_as_new_suggested = flag != 0,
+            (5, Value::Number(size)) => task.history_size_bytes = u64::try_from(size as i64).unwrap_or(0),
+            (9, Value::Number(flag)) => task.target_changed = flag != 0,
+            (8, Value::Number(reason)) => task.reasons.push(reason as i32),
+            (8, Value::Bytes(packed)) => task.reasons.extend(numbers(packed)),
+            (_, Value::Number(_) | Value::Bytes(_) | Value::Other) => {}
+        })?;
+        self.task = task;
+        Ok(())
     }
 
     fn signaled(&mut self, id: EventId, e: h::WorkflowExecutionSignaledEventAttributes) {
@@ -376,30 +424,30 @@ impl Workflow {
         })
     }
 
-    fn activity(&mut self, event: &HistoryEvent, initiator: i64, what: activity::Event) -> Result<(), Fault> {
+    fn activity(&mut self, event: &Event<'_>, initiator: i64, what: activity::Event) -> Result<(), Fault> {
         self.route(event, initiator, |op, out| {
             let Op::Activity(op) = op else { return None };
-            Some(op.on(EventId(event.event_id), what, out))
+            Some(op.on(event.id, what, out))
         })
     }
 
-    fn child(&mut self, event: &HistoryEvent, initiator: i64, what: child::Event) -> Result<(), Fault> {
+    fn child(&mut self, event: &Event<'_>, initiator: i64, what: child::Event) -> Result<(), Fault> {
         self.route(event, initiator, |op, out| {
             let Op::Child(op) = op else { return None };
-            Some(op.on(EventId(event.event_id), what, out))
+            Some(op.on(event.id, what, out))
         })
     }
 
-    fn nexus(&mut self, event: &HistoryEvent, initiator: i64, what: nexus::Event) -> Result<(), Fault> {
+    fn nexus(&mut self, event: &Event<'_>, initiator: i64, what: nexus::Event) -> Result<(), Fault> {
         self.route(event, initiator, |op, out| {
             let Op::Nexus(op) = op else { return None };
-            Some(op.on(EventId(event.event_id), what, out))
+            Some(op.on(event.id, what, out))
         })
     }
 
     fn external(
         &mut self,
-        event: &HistoryEvent,
+        event: &Event<'_>,
         initiator: i64,
         purpose: Purpose,
         what: external::Event,
@@ -409,9 +457,25 @@ impl Workflow {
             else {
                 return None;
             };
-            Some(op.on(EventId(event.event_id), what, purpose, out))
+            Some(op.on(event.id, what, purpose, out))
         })
     }
+}
+
+/// The numbers of a packed field. A damaged rest is left out: the field is information for the language.
+fn numbers(packed: &[u8]) -> impl Iterator<Item = i32> {
+    packed
+        .iter()
+        .scan((0_u64, 0_u32), |(number, shift), &byte| {
+            *number |= u64::from(byte & 0x7f).checked_shl(*shift).unwrap_or(0);
+            *shift += 7;
+            let done = (byte < 0x80).then_some(*number as i32);
+            if done.is_some() {
+                (*number, *shift) = (0, 0);
+            }
+            Some(done)
+        })
+        .flatten()
 }
 
 /// The update request in a message.
@@ -444,12 +508,12 @@ fn update_id_of(request: &Bytes) -> Result<Bytes, prost::DecodeError> {
 }
 
 /// An event that this core does not know: passed over if the server says that workers may.
-fn unknown(event: &HistoryEvent) -> Result<(), Fault> {
+fn unknown(event: &Event<'_>) -> Result<(), Fault> {
     if event.worker_may_ignore {
         return Ok(());
     }
     Err(Fault::malformed(
-        EventId(event.event_id),
+        event.id,
         &format!("{} is not known to this version of the core: use a newer one", type_name(event.event_type)),
     ))
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use outlast_proto::lens::{api, history as h, lang};
 
 use crate::config::Config;
-use crate::event::EventId;
+use crate::event::{Event, EventId};
 use crate::fault::Fault;
 use crate::flags::Flags;
 use crate::history::Turn;
@@ -72,7 +72,8 @@ pub(crate) struct Workflow {
     /// How long the latest scheduled task may take.
     pub task_timeout: Option<std::time::Duration>,
     deployment: Option<lang::WorkerDeploymentVersion>,
-    sdk: (String, String),
+    /// The name and version of the SDK that completed the last task that says so.
+    sdk: (Bytes, Bytes),
     patches: Patches,
     inherited: Inherited,
     /// Activations given in this turn.
@@ -225,10 +226,10 @@ impl Workflow {
         if let Some(metadata) = &completed.sdk_metadata {
             self.flags.absorb(metadata);
             if !metadata.sdk_name.is_empty() {
-                self.sdk.0.clone_from(&metadata.sdk_name);
+                self.sdk.0 = Bytes::copy_from_slice(&metadata.sdk_name);
             }
             if !metadata.sdk_version.is_empty() {
-                self.sdk.1.clone_from(&metadata.sdk_version);
+                self.sdk.1 = Bytes::copy_from_slice(&metadata.sdk_version);
             }
         }
         self.deployment = deployment(completed);
@@ -348,11 +349,11 @@ impl Workflow {
     /// Gives an event to the op that `initiator` recorded.
     fn route(
         &mut self,
-        event: &h::HistoryEvent,
+        event: &Event<'_>,
         initiator: i64,
         on: impl FnOnce(&mut Op, &mut Out<'_>) -> Option<Result<Then, Fault>>,
     ) -> Result<(), Fault> {
-        let orphan = || Fault::orphan(EventId(event.event_id), event.event_type, initiator);
+        let orphan = || Fault::orphan(event.id, event.event_type, initiator);
         let index = self.events.find(initiator as u64).ok_or_else(orphan)?;
         let op = self.ops.get_mut(index).ok_or_else(orphan)?;
         let mut out = Out { op: index, jobs: &mut self.jobs, queue: &mut self.queue };

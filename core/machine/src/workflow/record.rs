@@ -1,18 +1,20 @@
 //! What a turn recorded, against what the code asked for: command events meet the queue in order.
 
-use outlast_proto::lens::history::HistoryEvent;
-use outlast_proto::lens::history::history_event::Attributes as A;
+use bytes::Bytes;
+use outlast_proto::lens::history as h;
 
 use super::{Mode, Workflow, local};
-use crate::event::{EventId, type_name};
+use crate::event::{Entry, Event, Type, type_name};
+use crate::failure::first_of;
 use crate::fault::{AROUND, Difference, Fault};
 use crate::flags::CoreFlag;
 use crate::history::Turn;
 use crate::marker::{LocalMarker, Marker, Patch};
 use crate::ops::external::Purpose;
 use crate::ops::local::State as LocalState;
-use crate::ops::{Names, Op, Out, activity, child, external, nexus, timer, update};
+use crate::ops::{Names, Op, Out, Then, activity, child, external, nexus, timer, update};
 use crate::queue::{Kind, NO_OP, Queued};
+use crate::wire::Value;
 
 impl Workflow {
     /// Compares the commands of the turn that was just played with what the code asked for.
@@ -24,12 +26,12 @@ impl Workflow {
         let mut result = Ok(());
         while at < commands.len() && result.is_ok() {
             let rest = &commands[at..];
-            result = match self.record(rest, check_names) {
+            result = match self.record(rest, &turn.page, check_names) {
                 Ok(taken) => {
                     at += taken;
                     Ok(())
                 }
-                Err(fault) => Err(self.explain(fault, rest)),
+                Err(fault) => Err(self.explain(fault, rest, &turn.page)),
             };
         }
         turn.commands = commands;
@@ -47,18 +49,19 @@ impl Workflow {
         }
         self.markers.clear();
         self.markers_settled = 0;
-        for event in &turn.commands {
-            let Some(A::MarkerRecordedEventAttributes(e)) = &event.attributes else { continue };
-            self.markers.push(crate::marker::read(EventId(event.event_id), e)?);
+        for event in turn.commands.iter().map(|e| e.event(&turn.page)) {
+            if event.kind == Some(Type::MarkerRecorded) {
+                self.markers.push(crate::marker::read(event.id, &event.attributes()?)?);
+            }
         }
         self.settle(turn)
     }
 
     /// Meets the first of `events` with the queue. Returns how many of them are done with.
-    fn record(&mut self, events: &[HistoryEvent], check_names: bool) -> Result<usize, Fault> {
-        let event = &events[0];
-        let id = EventId(event.event_id);
-        if let Some(A::MarkerRecordedEventAttributes(_)) = &event.attributes {
+    fn record(&mut self, events: &[Entry], page: &Bytes, check_names: bool) -> Result<usize, Fault> {
+        let event = &events[0].event(page);
+        let id = event.id;
+        if event.kind == Some(Type::MarkerRecorded) {
             let Some(marker) = self.markers.get(self.markers_settled) else {
                 return Err(Fault::malformed(id, "its marker was not read"));
             };
@@ -66,7 +69,7 @@ impl Workflow {
             return match marker {
                 Marker::Patch(patch) => {
                     let patch = Patch { id: patch.id.clone(), deprecated: patch.deprecated };
-                    self.record_patch(events, &patch)
+                    self.record_patch(events, page, &patch)
                 }
                 Marker::Local(_) => self.record_local(event, self.markers_settled - 1, check_names),
             };
@@ -75,7 +78,9 @@ impl Workflow {
             return Err(Fault::malformed(id, "the core does not know what command it records"));
         };
         let queued = self.expect(event, kind)?;
-        self.record_op(event, queued, check_names)?;
+        if queued.op != NO_OP {
+            self.record_op(event, &queued, check_names)?;
+        }
         if kind.closes() {
             self.terminal_seen = true;
         }
@@ -84,7 +89,7 @@ impl Workflow {
 
     /// Takes the front of the queue, which must be of `kind`. Patches that the code asked for and that are not in
     /// history give way: the code was changed after this task.
-    fn expect(&mut self, event: &HistoryEvent, kind: Kind) -> Result<Queued, Fault> {
+    fn expect(&mut self, event: &Event<'_>, kind: Kind) -> Result<Queued, Fault> {
         loop {
             match self.queue.front() {
                 Some(front) if front.kind == kind => {}
@@ -101,7 +106,7 @@ impl Workflow {
     }
 
     /// A patch marker in history. A deprecated one may be missing in the code.
-    fn record_patch(&mut self, events: &[HistoryEvent], patch: &Patch) -> Result<usize, Fault> {
+    fn record_patch(&mut self, events: &[Entry], page: &Bytes, patch: &Patch) -> Result<usize, Fault> {
         let asked = match self.queue.front() {
             Some(Queued { kind: Kind::Patch, ask: crate::queue::Ask::Patch(asked), .. }) => {
                 Some(asked.patch_id.clone())
@@ -115,23 +120,18 @@ impl Workflow {
             return Ok(1);
         }
         if patch.deprecated {
-            return Ok(if events.get(1).is_some_and(is_change_version) { 2 } else { 1 });
+            return Ok(if events.get(1).is_some_and(|e| is_change_version(&e.event(page))) { 2 } else { 1 });
         }
         let recorded = format!("the marker of patch {:?}", patch.id);
-        let Some(asked) = asked else { return Err(self.not_asked(&events[0], recorded)) };
+        let Some(asked) = asked else { return Err(self.not_asked(&events[0].event(page), recorded)) };
         let differs =
             vec![Difference { field: "patch_id", recorded: patch.id.clone(), asked: asked.clone() }];
         let asked = Some(format!("patch {asked:?}"));
-        Err(Fault::mismatch(EventId(events[0].event_id), recorded, asked, differs))
+        Err(Fault::mismatch(events[0].id, recorded, asked, differs))
     }
 
     /// A local activity's marker. One that gave its result in replay stands outside the order of commands.
-    fn record_local(
-        &mut self,
-        event: &HistoryEvent,
-        marker: usize,
-        check_names: bool,
-    ) -> Result<usize, Fault> {
+    fn record_local(&mut self, event: &Event<'_>, marker: usize, check_names: bool) -> Result<usize, Fault> {
         let Some(Marker::Local(marker)) = self.markers.get(marker) else { return Ok(1) };
         let recorded = format!(
             "the marker of local activity {:?} of type {:?}",
@@ -160,80 +160,52 @@ impl Workflow {
     }
 
     /// Tells the op of a command that it is in history.
-    fn record_op(&mut self, event: &HistoryEvent, queued: Queued, check_names: bool) -> Result<(), Fault> {
-        if queued.op == NO_OP {
-            return Ok(());
-        }
-        let id = EventId(event.event_id);
-        let index = queued.op;
+    fn record_op(&mut self, event: &Event<'_>, queued: &Queued, check_names: bool) -> Result<(), Fault> {
+        let (id, index) = (event.id, queued.op);
         let Some(op) = self.ops.get_mut(index) else { return Ok(()) };
         let mut out = Out { op: index, jobs: &mut self.jobs, queue: &mut self.queue };
-        let begins = match op {
-            Op::Timer(op) => match &event.attributes {
-                Some(A::TimerCanceledEventAttributes(e)) => {
-                    let _ends = op.on(id, timer::Event::Canceled { timer_id: &e.timer_id }, &mut out)?;
-                    self.events.clear(e.started_event_id as u64);
-                    self.end(index);
-                    false
-                }
-                Some(_) | None => {
-                    let _stays = op.on(id, timer::Event::Started, &mut out)?;
-                    true
-                }
-            },
-            Op::Activity(op) => match &event.attributes {
-                Some(A::ActivityTaskScheduledEventAttributes(e)) => {
-                    let kind = e.activity_type.as_ref().map(|t| &t.name[..]).unwrap_or_default();
-                    let same =
-                        same_names(event, &op.names, &e.activity_id, kind, ["activity_id", "activity_type"]);
-                    suspect(same, check_names, &mut self.suspect)?;
-                    let _stays = op.on(id, activity::Event::Scheduled, &mut out)?;
-                    true
-                }
-                Some(_) | None => {
-                    let _stays = op.on(id, activity::Event::CancelRequested, &mut out)?;
-                    false
-                }
-            },
+        let then = match op {
+            Op::Timer(op) if queued.kind == Kind::StartTimer => op.on(id, timer::Event::Started, &mut out)?,
+            Op::Timer(op) => {
+                let e: h::TimerCanceledEventAttributes = event.attributes()?;
+                self.events.clear(e.started_event_id as u64);
+                op.on(id, timer::Event::Canceled { timer_id: &e.timer_id }, &mut out)?
+            }
+            Op::Activity(op) if queued.kind == Kind::ScheduleActivity => {
+                let (mut activity_id, mut kind) = (&[][..], &[][..]);
+                event.fields(|tag, value| match (tag, value) {
+                    (1, Value::Bytes(text)) => activity_id = text,
+                    // A message that holds a name: one field, like a list of one payload.
+                    (2, Value::Bytes(named)) => kind = first_of(named).unwrap_or_default(),
+                    (_, Value::Number(_) | Value::Bytes(_) | Value::Other) => {}
+                })?;
+                let same = same_names(event, &op.names, activity_id, kind, ["activity_id", "activity_type"]);
+                suspect(same, check_names, &mut self.suspect)?;
+                op.on(id, activity::Event::Scheduled, &mut out)?
+            }
+            Op::Activity(op) => op.on(id, activity::Event::CancelRequested, &mut out)?,
             Op::Child(op) => {
-                if let Some(A::StartChildWorkflowExecutionInitiatedEventAttributes(e)) = &event.attributes {
-                    let kind = e.workflow_type.as_ref().map(|t| &t.name[..]).unwrap_or_default();
-                    let same =
-                        same_names(event, &op.names, &e.workflow_id, kind, ["workflow_id", "workflow_type"]);
-                    suspect(same, check_names, &mut self.suspect)?;
-                }
-                let _stays = op.on(id, child::Event::Initiated, &mut out)?;
-                true
+                let e: h::StartChildWorkflowExecutionInitiatedEventAttributes = event.attributes()?;
+                let kind = e.workflow_type.unwrap_or_default().name;
+                let same =
+                    same_names(event, &op.names, &e.workflow_id, &kind, ["workflow_id", "workflow_type"]);
+                suspect(same, check_names, &mut self.suspect)?;
+                op.on(id, child::Event::Initiated, &mut out)?
             }
-            Op::Signal(op) => {
-                let _stays = op.on(id, external::Event::Initiated, Purpose::Signal, &mut out)?;
-                true
+            Op::Signal(op) => op.on(id, external::Event::Initiated, Purpose::Signal, &mut out)?,
+            Op::Cancel(op) => op.on(id, external::Event::Initiated, Purpose::Cancel, &mut out)?,
+            Op::Nexus(op) if queued.kind == Kind::ScheduleNexus => {
+                op.on(id, nexus::Event::Scheduled, &mut out)?
             }
-            Op::Cancel(op) => {
-                let _stays = op.on(id, external::Event::Initiated, Purpose::Cancel, &mut out)?;
-                true
-            }
-            Op::Nexus(op) => {
-                let begins = queued.kind == Kind::ScheduleNexus;
-                let what = if begins { nexus::Event::Scheduled } else { nexus::Event::CancelRequested };
-                let _stays = op.on(id, what, &mut out)?;
-                begins
-            }
-            Op::Update(op) => {
-                let what = if queued.kind == Kind::AcceptUpdate {
-                    update::Event::Accepted
-                } else {
-                    update::Event::Completed
-                };
-                if op.on(id, what)? == crate::ops::Then::Ends {
-                    self.end(index);
-                }
-                false
-            }
-            Op::Local(_) => false,
+            Op::Nexus(op) => op.on(id, nexus::Event::CancelRequested, &mut out)?,
+            Op::Update(op) if queued.kind == Kind::AcceptUpdate => op.on(id, update::Event::Accepted)?,
+            Op::Update(op) => op.on(id, update::Event::Completed)?,
+            Op::Local(_) => Then::Stays,
         };
-        if begins {
-            self.events.set(event.event_id as u64, index);
+        match then {
+            Then::Ends => self.end(index),
+            Then::Stays if queued.kind.begins() => drop(self.events.set(id.0 as u64, index)),
+            Then::Stays => {}
         }
         Ok(())
     }
@@ -245,15 +217,16 @@ impl Workflow {
         }
     }
 
-    fn not_asked(&mut self, event: &HistoryEvent, recorded: String) -> Fault {
+    fn not_asked(&mut self, event: &Event<'_>, recorded: String) -> Fault {
         let asked = self.queue.front().map(|q| q.kind.words().to_owned());
-        Fault::mismatch(EventId(event.event_id), recorded, asked, Vec::new())
+        Fault::mismatch(event.id, recorded, asked, Vec::new())
     }
 
     /// Adds what surrounds a mismatch.
-    fn explain(&self, fault: Fault, events: &[HistoryEvent]) -> Fault {
+    fn explain(&self, fault: Fault, events: &[Entry], page: &Bytes) -> Fault {
         let Fault::Nondeterminism(mut mismatch) = fault else { return fault };
-        mismatch.recorded_next = events.iter().skip(1).take(AROUND).map(describe).collect();
+        mismatch.recorded_next =
+            events.iter().skip(1).take(AROUND).map(|e| describe(&e.event(page))).collect();
         mismatch.asked_next =
             self.queue.expected().skip(1).take(AROUND).map(|q| q.kind.words().to_owned()).collect();
         Fault::Nondeterminism(mismatch)
@@ -261,59 +234,75 @@ impl Workflow {
 }
 
 /// The kind of command that an event records. Markers have theirs in what they say.
-fn kind(event: &HistoryEvent) -> Option<Kind> {
-    use Kind as K;
-    const KINDS: [Kind; 17] = [
-        K::StartTimer,
-        K::CancelTimer,
-        K::ScheduleActivity,
-        K::CancelActivity,
-        K::StartChild,
-        K::CancelExternal,
-        K::SignalExternal,
-        K::ScheduleNexus,
-        K::CancelNexus,
-        K::UpsertSearchAttributes,
-        K::ModifyProperties,
-        K::AcceptUpdate,
-        K::CompleteUpdate,
-        K::CompleteWorkflow,
-        K::FailWorkflow,
-        K::CancelWorkflow,
-        K::ContinueAsNew,
-    ];
-    KINDS.into_iter().find(|k| k.event_type() == event.event_type)
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the commands are listed, in the order of `Kind`; all else is none"
+)]
+fn kind(event: &Event<'_>) -> Option<Kind> {
+    Some(match event.kind? {
+        Type::TimerStarted => Kind::StartTimer,
+        Type::TimerCanceled => Kind::CancelTimer,
+        Type::ActivityTaskScheduled => Kind::ScheduleActivity,
+        Type::ActivityTaskCancelRequested => Kind::CancelActivity,
+        Type::StartChildWorkflowExecutionInitiated => Kind::StartChild,
+        Type::RequestCancelExternalWorkflowExecutionInitiated => Kind::CancelExternal,
+        Type::SignalExternalWorkflowExecutionInitiated => Kind::SignalExternal,
+        Type::NexusOperationScheduled => Kind::ScheduleNexus,
+        Type::NexusOperationCancelRequested => Kind::CancelNexus,
+        Type::UpsertWorkflowSearchAttributes => Kind::UpsertSearchAttributes,
+        Type::WorkflowPropertiesModified => Kind::ModifyProperties,
+        Type::WorkflowExecutionUpdateAccepted => Kind::AcceptUpdate,
+        Type::WorkflowExecutionUpdateCompleted => Kind::CompleteUpdate,
+        Type::WorkflowExecutionCompleted => Kind::CompleteWorkflow,
+        Type::WorkflowExecutionFailed => Kind::FailWorkflow,
+        Type::WorkflowExecutionCanceled => Kind::CancelWorkflow,
+        Type::WorkflowExecutionContinuedAsNew => Kind::ContinueAsNew,
+        _ => return None,
+    })
 }
 
 /// An event for people: its type, and what it names.
-fn describe(event: &HistoryEvent) -> String {
+fn describe(event: &Event<'_>) -> String {
     let kind = type_name(event.event_type);
-    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-    match &event.attributes {
-        Some(A::TimerStartedEventAttributes(e)) => format!("{kind} {:?}", text(&e.timer_id)),
-        Some(A::TimerCanceledEventAttributes(e)) => format!("{kind} {:?}", text(&e.timer_id)),
-        Some(A::ActivityTaskScheduledEventAttributes(e)) => {
-            let name = e.activity_type.as_ref().map(|t| text(&t.name)).unwrap_or_default();
-            format!("{kind} {:?} of type {name:?}", text(&e.activity_id))
-        }
-        Some(A::StartChildWorkflowExecutionInitiatedEventAttributes(e)) => {
-            let name = e.workflow_type.as_ref().map(|t| text(&t.name)).unwrap_or_default();
-            format!("{kind} {:?} of type {name:?}", text(&e.workflow_id))
-        }
-        Some(A::MarkerRecordedEventAttributes(e)) => format!("{kind} {:?}", text(&e.marker_name)),
-        Some(A::WorkflowExecutionUpdateAcceptedEventAttributes(e)) => {
-            format!("{kind} {:?}", e.protocol_instance_id)
-        }
-        Some(A::NexusOperationScheduledEventAttributes(e)) => {
-            format!("{kind} {:?} of service {:?}", text(&e.operation), text(&e.service))
-        }
-        Some(_) | None => kind,
-    }
+    named(event).map_or_else(|| kind.clone(), |name| format!("{kind} {name}"))
 }
 
-fn is_change_version(event: &HistoryEvent) -> bool {
-    let Some(A::UpsertWorkflowSearchAttributesEventAttributes(e)) = &event.attributes else { return false };
-    e.search_attributes.as_ref().is_some_and(|a| a.indexed_fields.contains_key("TemporalChangeVersion"))
+fn named(event: &Event<'_>) -> Option<String> {
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    let of_type = |id: &[u8], name: &[u8]| format!("{:?} of type {:?}", text(id), text(name));
+    let kind = event.kind?;
+    if matches!(kind, Type::TimerStarted | Type::TimerCanceled) {
+        let e: h::TimerStartedEventAttributes = event.attributes().ok()?;
+        return Some(format!("{:?}", text(&e.timer_id)));
+    }
+    if kind == Type::ActivityTaskScheduled {
+        let e: h::ActivityTaskScheduledEventAttributes = event.attributes().ok()?;
+        return Some(of_type(&e.activity_id, &e.activity_type?.name));
+    }
+    if kind == Type::StartChildWorkflowExecutionInitiated {
+        let e: h::StartChildWorkflowExecutionInitiatedEventAttributes = event.attributes().ok()?;
+        return Some(of_type(&e.workflow_id, &e.workflow_type?.name));
+    }
+    if kind == Type::MarkerRecorded {
+        let e: h::MarkerRecordedEventAttributes = event.attributes().ok()?;
+        return Some(format!("{:?}", text(&e.marker_name)));
+    }
+    if kind == Type::WorkflowExecutionUpdateAccepted {
+        let e: h::WorkflowExecutionUpdateAcceptedEventAttributes = event.attributes().ok()?;
+        return Some(format!("{:?}", e.protocol_instance_id));
+    }
+    if kind == Type::NexusOperationScheduled {
+        let e: h::NexusOperationScheduledEventAttributes = event.attributes().ok()?;
+        return Some(format!("{:?} of service {:?}", text(&e.operation), text(&e.service)));
+    }
+    None
+}
+
+fn is_change_version(event: &Event<'_>) -> bool {
+    event.kind == Some(Type::UpsertWorkflowSearchAttributes)
+        && event.attributes::<h::UpsertWorkflowSearchAttributesEventAttributes>().is_ok_and(|e| {
+            e.search_attributes.is_some_and(|a| a.indexed_fields.contains_key("TemporalChangeVersion"))
+        })
 }
 
 /// A mismatch of names counts at once if names are checked, else only if it is in the last task.
@@ -328,7 +317,7 @@ fn suspect(same: Result<(), Fault>, check_names: bool, suspect: &mut Option<Faul
 }
 
 fn same_names(
-    event: &HistoryEvent,
+    event: &Event<'_>,
     asked: &Names,
     id: &[u8],
     kind: &[u8],
@@ -345,11 +334,11 @@ fn same_names(
         }
     }
     let words = format!("{:?} of type {:?}", text(asked.id()), text(asked.kind()));
-    Err(Fault::mismatch(EventId(event.event_id), describe(event), Some(words), differs))
+    Err(Fault::mismatch(event.id, describe(event), Some(words), differs))
 }
 
 fn same_local(
-    event: &HistoryEvent,
+    event: &Event<'_>,
     recorded: String,
     asked: &Names,
     marker: &LocalMarker,

@@ -354,10 +354,10 @@ pub struct WorkflowTaskCompletedMetadata {
     pub core_used_flags: ::prost::alloc::vec::Vec<u32>,
     #[prost(uint32, repeated, tag = "2")]
     pub lang_used_flags: ::prost::alloc::vec::Vec<u32>,
-    #[prost(string, tag = "3")]
-    pub sdk_name: ::prost::alloc::string::String,
-    #[prost(string, tag = "4")]
-    pub sdk_version: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub sdk_name: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub sdk_version: ::prost::bytes::Bytes,
 }
 impl ::prost::Name for WorkflowTaskCompletedMetadata {
 const NAME: &'static str = "WorkflowTaskCompletedMetadata";

@@ -19,8 +19,8 @@ pub struct WorkflowActivation {
     pub continue_as_new_suggested: bool,
     #[prost(message, optional, tag = "9")]
     pub deployment_version_for_current_task: ::core::option::Option<WorkerDeploymentVersion>,
-    #[prost(string, tag = "10")]
-    pub last_sdk_version: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "10")]
+    pub last_sdk_version: ::prost::bytes::Bytes,
     #[prost(int32, repeated, tag = "11")]
     pub suggest_continue_as_new_reasons: ::prost::alloc::vec::Vec<i32>,
     #[prost(bool, tag = "12")]
@@ -75,7 +75,7 @@ pub mod workflow_activation_job {
         #[prost(message, tag = "13")]
         ResolveRequestCancelExternalWorkflow(super::ResolveRequestCancelExternalWorkflow),
         #[prost(message, tag = "14")]
-        DoUpdate(super::DoUpdate),
+        DoUpdate(::prost::alloc::boxed::Box<super::DoUpdate>),
         #[prost(message, tag = "15")]
         ResolveNexusOperationStart(super::ResolveNexusOperationStart),
         #[prost(message, tag = "16")]
@@ -636,9 +636,9 @@ pub mod workflow_command {
         #[prost(message, tag = "12")]
         CancelChildWorkflowExecution(super::CancelChildWorkflowExecution),
         #[prost(message, tag = "13")]
-        RequestCancelExternalWorkflowExecution(super::RequestCancelExternalWorkflowExecution),
+        RequestCancelExternalWorkflowExecution(::prost::alloc::boxed::Box<super::RequestCancelExternalWorkflowExecution>),
         #[prost(message, tag = "14")]
-        SignalExternalWorkflowExecution(super::SignalExternalWorkflowExecution),
+        SignalExternalWorkflowExecution(::prost::alloc::boxed::Box<super::SignalExternalWorkflowExecution>),
         #[prost(message, tag = "15")]
         CancelSignalWorkflow(super::CancelSignalWorkflow),
         #[prost(message, tag = "16")]
