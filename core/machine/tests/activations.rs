@@ -1,6 +1,11 @@
 //! Every recorded replay gives the activations of the reference core, or differs for a reason that is known and wanted:
 //! in one page, in small pages, and cut at every task.
-#![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "test code")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
+    reason = "test code reads its data"
+)]
 
 mod oracle;
 

@@ -15,6 +15,7 @@ use super::Names;
 use crate::failure::{self, ActivityWrap, retry_state, timeout_type};
 use crate::io::{LocalName, LocalReport, LocalResult, LocalTask, LocalTimeout};
 use crate::marker::{self, LocalData, LocalMarker};
+use crate::queue::Extras;
 use crate::time::{Time, duration, wire};
 
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Local {
     pub run_since: Option<Time>,
     /// Cancellation was asked for.
     pub canceling: bool,
+    /// What goes along with its marker.
+    pub extras: Option<Box<Extras>>,
 }
 
 /// Where a local activity is.
@@ -79,7 +82,12 @@ pub(crate) enum Next {
 const THRESHOLD: Duration = Duration::from_secs(60);
 
 impl Local {
-    pub fn new(command: Box<ScheduleLocalActivity>, asked_at: Time, state: State) -> Self {
+    pub fn new(
+        command: Box<ScheduleLocalActivity>,
+        extras: Option<Box<Extras>>,
+        asked_at: Time,
+        state: State,
+    ) -> Self {
         Self {
             seq: command.seq,
             names: Names::new(&command.activity_id, &command.activity_type),
@@ -90,6 +98,7 @@ impl Local {
             asked_at,
             run_since: None,
             canceling: false,
+            extras,
             command,
         }
     }

@@ -150,6 +150,9 @@ impl Run {
         let first = first_event_id(&history)?;
         let read = self.feed.last_read();
         let Some(held) = &mut self.task else { return Ok(()) };
+        if held.is_query() && !held.queries.is_empty() {
+            return Err(Fault::malformed(read, "the task has queries of the old and of the new kind"));
+        }
         let cached = read > EventId(0);
         let fits = match first {
             Some(first) => first.0 <= read.0 + 1,

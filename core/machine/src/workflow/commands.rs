@@ -14,6 +14,7 @@ use crate::io::Note;
 use crate::marker;
 use crate::ops::child::Ask as ChildAsk;
 use crate::ops::local::{Local, State as LocalState};
+use crate::ops::update::State as UpdateState;
 use crate::ops::{Names, Op, Out, Then, activity, child, external, nexus, timer};
 use crate::queue::{Ask, Extras, Kind, NO_OP};
 use crate::ring::Ring;
@@ -48,6 +49,23 @@ impl Workflow {
             };
             self.command(variant, extras, config)?;
         }
+        self.all_updates_answered()
+    }
+
+    /// Updates are accepted or rejected in the activation that brings them: the server waits for that with the task.
+    fn all_updates_answered(&mut self) -> Result<(), Fault> {
+        if self.mode != Mode::Live || self.is_over() {
+            return Ok(());
+        }
+        for (name, &index) in &self.updates {
+            if let Some(Op::Update(op)) = self.ops.get_mut(index)
+                && op.state == UpdateState::Requested
+            {
+                return Err(Fault::misuse(format!(
+                    "no answer to the update {name:?}; accept or reject it in the activation that brings it"
+                )));
+            }
+        }
         Ok(())
     }
 
@@ -74,7 +92,7 @@ impl Workflow {
             C::CancelTimer(c) => self.cancel_timer(c.seq)?,
             C::ScheduleActivity(c) => self.schedule_activity(c, extras)?,
             C::RequestCancelActivity(c) => self.cancel_activity(c.seq)?,
-            C::ScheduleLocalActivity(c) => self.schedule_local(c)?,
+            C::ScheduleLocalActivity(c) => self.schedule_local(c, extras)?,
             C::RequestCancelLocalActivity(c) => self.cancel_local(c.seq)?,
             C::StartChildWorkflowExecution(c) => self.start_child(c, extras, config)?,
             C::CancelChildWorkflowExecution(c) => self.cancel_child(c)?,
@@ -167,11 +185,15 @@ impl Workflow {
         Ok(())
     }
 
-    fn schedule_local(&mut self, c: Box<lang::ScheduleLocalActivity>) -> Result<(), Fault> {
+    fn schedule_local(
+        &mut self,
+        c: Box<lang::ScheduleLocalActivity>,
+        extras: Option<Box<Extras>>,
+    ) -> Result<(), Fault> {
         let (seq, op) = (c.seq, self.ops.next());
         fresh(self.locals.set(seq.into(), op), "local activity", seq)?;
         let state = if self.mode == Mode::Live { LocalState::Wanted } else { LocalState::Replaying };
-        self.ops.insert(Op::Local(Box::new(Local::new(c, self.clock, state))));
+        self.ops.insert(Op::Local(Box::new(Local::new(c, extras, self.clock, state))));
         self.locals_open += 1;
         Ok(())
     }

@@ -181,7 +181,8 @@ impl Workflow {
             self.clock = self.clock.max(time);
         }
         let marker = local.marker(ended.resolution, ended.complete_time, index);
-        self.queue.push(Kind::LocalMarker, ended.op, Ask::LocalMarker(Box::new(marker)), None);
+        let extras = local.extras.take();
+        self.queue.push(Kind::LocalMarker, ended.op, Ask::LocalMarker(Box::new(marker)), extras);
     }
 
     /// In replay the markers of the turn give the results, in their order. A result is due in the activation that its
