@@ -215,9 +215,8 @@ impl Check {
             }
             (Type::Message, Type::Message) => {
                 let (small, big) = (type_name(lens).to_owned(), type_name(full).to_owned());
-                let carried = small == "outlast.api.Any" && big == "google.protobuf.Any";
-                if small.starts_with("google.") || big.starts_with("google.") {
-                    if small != big && !carried {
+                if small.starts_with("google.") {
+                    if small != big {
                         self.wrong.push(format!("{at}: {small} is not {big}"));
                     }
                 } else {
