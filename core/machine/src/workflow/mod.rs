@@ -269,7 +269,7 @@ impl Workflow {
 
     /// The answer to the open turn: everything the code asked for and that was not sent before.
     pub fn answer(&mut self, config: &Config) -> Answer {
-        let (core_flags, lang_flags) = self.flags.take_new();
+        let (core_flags, lang_flags) = self.flags.unrecorded();
         let commands = answer::commands(&mut self.queue, &self.inherited, config);
         Answer {
             commands,
@@ -309,7 +309,7 @@ impl Workflow {
         self.history_length
     }
 
-    /// A speculative task was dropped: history goes on after `event`.
+    /// A speculative task was dropped: `event` started the last one that counts.
     pub fn rewind(&mut self, event: EventId) {
         self.history_length = event;
     }
