@@ -14,6 +14,7 @@ mod record;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use outlast_proto::lens::lang::workflow_activation_job::Variant;
 use outlast_proto::lens::{api, history as h, lang};
 
 use crate::config::Config;
@@ -75,8 +76,10 @@ pub(crate) struct Workflow {
     sdk: (String, String),
     patches: Patches,
     inherited: Inherited,
-    /// Activations given in this turn.
+    /// Activations given in this turn, as far as they leave a trace in history.
     activations: u64,
+    /// Requests in the activation at hand, if it holds nothing but requests for updates: rejected, they leave no trace.
+    requests_only: usize,
     /// Markers that this turn recorded.
     markers: Vec<Marker>,
     /// How many of them, from the front, were delivered or passed by.
@@ -184,6 +187,7 @@ impl Workflow {
             patches: Patches::default(),
             inherited: Inherited::default(),
             activations: 0,
+            requests_only: 0,
             markers: Vec::new(),
             markers_delivered: 0,
             markers_settled: 0,
@@ -242,6 +246,8 @@ impl Workflow {
         }
         self.activations += 1;
         let jobs = self.jobs.take();
+        let requests = |j: &lang::WorkflowActivationJob| matches!(j.variant, Some(Variant::DoUpdate(_)));
+        self.requests_only = if jobs.iter().all(requests) { jobs.len() } else { 0 };
         Some(self.activation_with(jobs, self.mode == Mode::Replay))
     }
 
