@@ -37,6 +37,8 @@ struct Run {
     live: Vec<Shown>,
     /// How much of `recorded` this incarnation was shown again.
     caught_up: usize,
+    /// This incarnation plays a task that the server has given up: nothing of it stays.
+    late: bool,
 }
 
 /// Something under way.
@@ -117,6 +119,7 @@ impl World {
                 recorded: Vec::new(),
                 live: Vec::new(),
                 caught_up: 0,
+                late: false,
             };
             runs.insert(id, run);
         }
@@ -157,6 +160,7 @@ impl World {
 
     fn handle(&mut self, input: Input) {
         if let Some(trace) = &mut self.trace {
+            if std::env::var_os("OUTLAST_SEED").is_some() { eprintln!("> {input:?}"); }
             trace.push(format!("> {input:?}"));
         }
         self.shard.handle(Time::from_nanos(self.now), input);
@@ -166,6 +170,7 @@ impl World {
     fn drain(&mut self) {
         while let Some(output) = self.shard.poll() {
             if let Some(trace) = &mut self.trace {
+                if std::env::var_os("OUTLAST_SEED").is_some() { eprintln!("< {output:?}"); }
                 trace.push(format!("< {output:?}"));
             }
             self.said(output);
@@ -233,6 +238,8 @@ impl World {
                 let reply = if self.random.percent(10) { Reply::NotFound } else { accepted(None, 0) };
                 self.handle(Input::Reported(run, reply));
             }
+            // They take their time: some outlive the incarnation that asked for them.
+            local @ Arrival::Local(..) if self.random.percent(75) => self.arrivals.push(local),
             Arrival::Local(run, task, incarnation) => self.local(run, &task, incarnation),
             Arrival::Task(task) => self.handle(Input::Task(task)),
         }
@@ -270,6 +277,7 @@ impl World {
             run.instance = Some(Instance::new(run.program.clone()));
             run.incarnation += 1;
             run.caught_up = 0;
+            run.late = false;
         }
         let instance = run.instance.as_mut().expect("an activation for a run that was not initialised");
         let commands = instance.activate(&activation);
@@ -279,7 +287,11 @@ impl World {
             }
         }
         if let Some(shown) = Shown::new(&activation, &commands) {
-            if activation.is_replaying {
+            let last = run.recorded.last().map_or(0, Shown::length);
+            run.late |= !activation.is_replaying && shown.length() <= last && run.caught_up < run.recorded.len();
+            if run.late {
+                // The server will know no such task.
+            } else if activation.is_replaying {
                 let live = run.recorded.get(run.caught_up).unwrap_or_else(|| panic!("never shown live: {shown:#?}"));
                 assert!(shown == *live, "{}", replay::differences(live, &shown));
                 run.caught_up += 1;
@@ -311,7 +323,7 @@ impl World {
             run.server.lose(true); // just too late
         }
         let verdict = run.server.complete(completion);
-        let taken = matches!(verdict, Verdict::Taken { .. });
+        assert!(!run.late || matches!(verdict, Verdict::Unknown), "a task that was given up is taken");
         match &verdict {
             Verdict::Taken { reset: 0 } => {
                 let live = std::mem::take(&mut run.live);
@@ -332,7 +344,6 @@ impl World {
             Verdict::Unknown => Reply::NotFound,
             Verdict::Unhandled => Reply::UnhandledCommand,
         };
-        let _ = taken;
         self.handle(Input::Reported(id, reply));
     }
 
