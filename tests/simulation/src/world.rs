@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use outlast_machine::Config;
 use outlast_machine::io::{
-    Eviction, Fetch, FetchFailed, Input, LocalReport, LocalResult, LocalTask, LocalTimeout, Output, Page, Reply, RunId,
-    Source, Task, TaskCompletion, Ticket,
+    Eviction, Fetch, FetchFailed, Input, LocalReport, LocalResult, LocalTask, LocalTimeout, Output, Page,
+    Reply, RunId, Source, Task, TaskCompletion, Ticket,
 };
 use outlast_machine::shard::Shard;
 use outlast_machine::time::Time;
@@ -160,7 +160,9 @@ impl World {
 
     fn handle(&mut self, input: Input) {
         if let Some(trace) = &mut self.trace {
-            if std::env::var_os("OUTLAST_SEED").is_some() { eprintln!("> {input:?}"); }
+            if std::env::var_os("OUTLAST_SEED").is_some() {
+                eprintln!("> {input:?}");
+            }
             trace.push(format!("> {input:?}"));
         }
         self.shard.handle(Time::from_nanos(self.now), input);
@@ -170,7 +172,9 @@ impl World {
     fn drain(&mut self) {
         while let Some(output) = self.shard.poll() {
             if let Some(trace) = &mut self.trace {
-                if std::env::var_os("OUTLAST_SEED").is_some() { eprintln!("< {output:?}"); }
+                if std::env::var_os("OUTLAST_SEED").is_some() {
+                    eprintln!("< {output:?}");
+                }
                 trace.push(format!("< {output:?}"));
             }
             self.said(output);
@@ -254,7 +258,9 @@ impl World {
         let id = RunId::from(activation.run_id.clone());
         let fails = self.busy && self.random.percent(2);
         let run = self.run(&id);
-        let has = |is: fn(&Job) -> bool| activation.jobs.iter().filter(|j| j.variant.as_ref().is_some_and(is)).count();
+        let has = |is: fn(&Job) -> bool| {
+            activation.jobs.iter().filter(|j| j.variant.as_ref().is_some_and(is)).count()
+        };
         assert!(!activation.jobs.is_empty(), "an activation without jobs");
         let removals = has(|j| matches!(j, Job::RemoveFromCache(_)));
         let queries = has(|j| matches!(j, Job::QueryWorkflow(_)));
@@ -288,11 +294,13 @@ impl World {
         }
         if let Some(shown) = Shown::new(&activation, &commands) {
             let last = run.recorded.last().map_or(0, Shown::length);
-            run.late |= !activation.is_replaying && shown.length() <= last && run.caught_up < run.recorded.len();
+            run.late |=
+                !activation.is_replaying && shown.length() <= last && run.caught_up < run.recorded.len();
             if run.late {
                 // The server will know no such task.
             } else if activation.is_replaying {
-                let live = run.recorded.get(run.caught_up).unwrap_or_else(|| panic!("never shown live: {shown:#?}"));
+                let live =
+                    run.recorded.get(run.caught_up).unwrap_or_else(|| panic!("never shown live: {shown:#?}"));
                 assert!(shown == *live, "{}", replay::differences(live, &shown));
                 run.caught_up += 1;
             } else {
@@ -312,7 +320,10 @@ impl World {
                 Status::Failed(lang::WorkflowCompletionFailure { failure: Some(failure), force_cause: 0 })
             }
         };
-        self.handle(Input::Completed(lang::WorkflowActivationCompletion { run_id: id.bytes(), status: Some(status) }));
+        self.handle(Input::Completed(lang::WorkflowActivationCompletion {
+            run_id: id.bytes(),
+            status: Some(status),
+        }));
     }
 
     /// The server takes an answer, or does not.
@@ -334,7 +345,9 @@ impl World {
             Verdict::Unknown | Verdict::Unhandled => run.live.clear(),
         }
         let reply = match verdict {
-            Verdict::Taken { .. } if trouble == 1 => Reply::Failed { message: "the connection was lost".to_owned() },
+            Verdict::Taken { .. } if trouble == 1 => {
+                Reply::Failed { message: "the connection was lost".to_owned() }
+            }
             Verdict::Taken { reset } => {
                 let next = run.server.has_task() && self.random.percent(40);
                 let task = next.then(|| Box::new(self.task(&id.to_string(), Some(completion.ticket))));
@@ -378,7 +391,8 @@ impl World {
         ticket: Ticket,
     ) -> Task {
         let events = self.runs[id].server.visible();
-        let from = if sticky && self.random.percent(90) { poll.previous_started_event_id as usize } else { 0 };
+        let from =
+            if sticky && self.random.percent(90) { poll.previous_started_event_id as usize } else { 0 };
         let empty = poll.query.is_some() && from > 0;
         let page = self.cut(&events, if empty { events.len() } else { from }, events.len());
         poll.history = Some(page.history);
