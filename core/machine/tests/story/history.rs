@@ -145,7 +145,7 @@ impl Record {
         let kind = take("event_type").unwrap_or_else(|| json!(name));
         let kind = kind.as_str().and_then(|k| k.parse::<i32>().ok()).map_or(kind.clone(), |n| json!(n));
         let ignorable = take("worker_may_ignore").unwrap_or(json!(false));
-        let at = take("at").map_or_else(|| json!(text::time(id)), |v| v);
+        let at = take("at").unwrap_or_else(|| json!(text::time(id)));
         let mut event = json!({ "event_id": number, "event_time": at, "event_type": kind, "worker_may_ignore": ignorable });
         if name != "Unknown" {
             event[format!("{}_event_attributes", snake(name))] = attributes;
