@@ -287,16 +287,24 @@ impl Local {
         Resolution::Failed(Some(failure), state)
     }
 
+    /// What the language is told of how it ended live: what it will be told in replay, where only the marker is known, and
+    /// whether it was cancelled until then.
+    pub fn told(&self, resolution: Resolution) -> Resolution {
+        let Resolution::Failed(failure, _) = resolution else { return resolution };
+        let decoded = failure.clone().and_then(|f| Failure::decode(f).ok()).unwrap_or_default();
+        Resolution::Failed(failure, self.recorded_retry_state(self.attempt, &decoded))
+    }
+
     /// Why no attempt followed one that failed: a marker does not say it, but it follows from what it says.
     fn recorded_retry_state(&self, attempt: u32, failure: &Failure) -> i32 {
         let policy = self.policy();
-        if self.canceling {
-            return retry_state::CANCEL_REQUESTED;
-        }
         if let Some(FailureInfo::TimeoutFailureInfo(t)) = &failure.failure_info
             && t.timeout_type != timeout_type::START_TO_CLOSE
         {
             return retry_state::TIMEOUT;
+        }
+        if self.canceling {
+            return retry_state::CANCEL_REQUESTED;
         }
         if !policy.retries(failure) {
             return retry_state::NON_RETRYABLE_FAILURE;

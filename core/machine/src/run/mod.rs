@@ -411,7 +411,7 @@ impl Run {
     fn accepted(&mut self, now: Time, next: Option<Box<Task>>, reset: i64, config: &Config) {
         self.playing = None;
         if reset > 0 {
-            self.feed.dropped(EventId(reset));
+            self.feed.dropped();
             self.workflow.rewind(EventId(reset));
         } else {
             self.feed.answered();

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use outlast_proto::lens::history::SearchAttributes;
 use outlast_proto::lens::lang;
+use outlast_proto::lens::lang::update_response::Response;
 use outlast_proto::lens::lang::workflow_command::Variant as C;
 use prost::Message as _;
 
@@ -395,6 +396,7 @@ impl Workflow {
         let Some(response) = c.response else {
             return Err(Fault::misuse(format!("an empty answer to the update {:?}", c.protocol_instance_id)));
         };
+        let rejected = op.state == UpdateState::Requested && matches!(response, Response::Rejected(_));
         let mut out = Out { op: index, jobs: &mut self.jobs, queue: &mut self.queue };
         let then = op.respond(response, extras, &mut self.messages, &mut out)?;
         if self.mode != Mode::Live {
@@ -402,6 +404,10 @@ impl Workflow {
         }
         if then == Then::Ends {
             self.end(index);
+        }
+        if rejected && self.requests_only > 0 {
+            self.requests_only -= 1;
+            self.activations -= u64::from(self.requests_only == 0);
         }
         Ok(())
     }

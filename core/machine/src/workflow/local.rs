@@ -176,11 +176,12 @@ impl Workflow {
         if local.seq != ended.seq {
             return;
         }
-        self.jobs.push(local.job(&ended.resolution));
+        let resolution = local.told(ended.resolution);
+        self.jobs.push(local.job(&resolution));
         if let Some(time) = ended.complete_time {
             self.clock = self.clock.max(time);
         }
-        let marker = local.marker(ended.resolution, ended.complete_time, index);
+        let marker = local.marker(resolution, ended.complete_time, index);
         let extras = local.extras.take();
         self.queue.push(Kind::LocalMarker, ended.op, Ask::LocalMarker(Box::new(marker)), extras);
     }
