@@ -96,9 +96,12 @@ impl Run {
         }
     }
 
-    /// The next thing to do for the outside.
-    pub fn poll(&mut self) -> Option<Output> {
-        self.out.pop_front()
+    /// What is to be done for the outside, into one queue for all runs.
+    pub fn drain(&mut self, out: &mut VecDeque<Output>) {
+        out.append(&mut self.out);
+        if self.is_free() {
+            self.out = VecDeque::new(); // an idle run holds no buffer
+        }
     }
 
     /// Whether it waits for a task.
