@@ -74,7 +74,13 @@ impl Program {
             on_signal: few(random),
             on_update: few(random),
             on_cancel: short(random),
-            close: *random.pick(&[Close::Complete, Close::Complete, Close::Fail, Close::Cancel, Close::ContinueAsNew]),
+            close: *random.pick(&[
+                Close::Complete,
+                Close::Complete,
+                Close::Fail,
+                Close::Cancel,
+                Close::ContinueAsNew,
+            ]),
         }
     }
 }
@@ -191,7 +197,10 @@ impl Instance {
         }
         self.run();
         let commands = std::mem::take(&mut self.commands);
-        commands.into_iter().map(|c| lang::WorkflowCommand { variant: Some(c), ..Default::default() }).collect()
+        commands
+            .into_iter()
+            .map(|c| lang::WorkflowCommand { variant: Some(c), ..Default::default() })
+            .collect()
     }
 
     fn apply(&mut self, job: &Job) {
@@ -255,17 +264,21 @@ impl Instance {
         let number: usize = id.trim_start_matches('u').parse().expect("updates are numbered");
         if update.run_validator && rejects(&id) {
             let response = Some(Response::Rejected(failure("rejected")));
-            return self.commands.push(C::UpdateResponse(lang::UpdateResponse { protocol_instance_id: id, response }));
+            return self
+                .commands
+                .push(C::UpdateResponse(lang::UpdateResponse { protocol_instance_id: id, response }));
         }
         assert!(!rejects(&id), "an update that was rejected came back");
         let response = Some(Response::Accepted(Bytes::new()));
-        self.commands.push(C::UpdateResponse(lang::UpdateResponse { protocol_instance_id: id.clone(), response }));
+        self.commands
+            .push(C::UpdateResponse(lang::UpdateResponse { protocol_instance_id: id.clone(), response }));
         let script = self.program.on_update[number % 3].clone();
         self.branch(script, Ends::Update(id));
     }
 
     fn known(&self, kind: u8, seq: u32) {
-        let op = self.by_seq.get(&(kind, seq)).unwrap_or_else(|| panic!("op {kind}/{seq} was never asked for"));
+        let op =
+            self.by_seq.get(&(kind, seq)).unwrap_or_else(|| panic!("op {kind}/{seq} was never asked for"));
         assert!(!self.ops[*op].done, "op {kind}/{seq} was told twice");
     }
 
@@ -350,7 +363,8 @@ impl Instance {
                 let is = self.patched.contains(&id) || !self.replaying || self.notified.contains(&name);
                 assert!(is, "{name} was patched before and is not now");
                 self.patched.insert(id);
-                self.commands.push(C::SetPatchMarker(lang::SetPatchMarker { patch_id: name, deprecated: false }));
+                self.commands
+                    .push(C::SetPatchMarker(lang::SetPatchMarker { patch_id: name, deprecated: false }));
             }
             Step::Deprecate(id) => {
                 let patch_id = format!("patch-{id}");
@@ -381,18 +395,23 @@ impl Instance {
                 self.closed = true;
                 let result = Some(payload("result"));
                 self.commands.push(match self.program.close {
-                    Close::Complete => C::CompleteWorkflowExecution(lang::CompleteWorkflowExecution { result }),
-                    Close::Fail => {
-                        C::FailWorkflowExecution(lang::FailWorkflowExecution { failure: Some(failure("failed")) })
+                    Close::Complete => {
+                        C::CompleteWorkflowExecution(lang::CompleteWorkflowExecution { result })
                     }
-                    Close::Cancel => C::CancelWorkflowExecution(lang::CancelWorkflowExecution { details: None }),
+                    Close::Fail => C::FailWorkflowExecution(lang::FailWorkflowExecution {
+                        failure: Some(failure("failed")),
+                    }),
+                    Close::Cancel => {
+                        C::CancelWorkflowExecution(lang::CancelWorkflowExecution { details: None })
+                    }
                     Close::ContinueAsNew => C::ContinueAsNewWorkflowExecution(Default::default()),
                 });
                 true
             }
             Ends::Update(protocol_instance_id) => {
                 let response = Some(Response::Completed(payload("updated")));
-                self.commands.push(C::UpdateResponse(lang::UpdateResponse { protocol_instance_id, response }));
+                self.commands
+                    .push(C::UpdateResponse(lang::UpdateResponse { protocol_instance_id, response }));
                 true
             }
             Ends::Quietly | Ends::Over => false,
@@ -453,12 +472,14 @@ impl Instance {
                 let cancel = lang::RequestCancelExternalWorkflowExecution { seq, ..Default::default() };
                 C::RequestCancelExternalWorkflowExecution(cancel)
             }
-            What::Nexus(cancellation_type) => C::ScheduleNexusOperation(Box::new(lang::ScheduleNexusOperation {
-                seq,
-                operation: name,
-                cancellation_type,
-                ..Default::default()
-            })),
+            What::Nexus(cancellation_type) => {
+                C::ScheduleNexusOperation(Box::new(lang::ScheduleNexusOperation {
+                    seq,
+                    operation: name,
+                    cancellation_type,
+                    ..Default::default()
+                }))
+            }
             What::Local(_) => unreachable!("it was scheduled above"),
         });
         index
@@ -475,7 +496,8 @@ impl Instance {
         self.by_seq.insert((LOCAL, seq), index);
         self.ops[index].seq = seq;
         let seconds = |seconds| Some(Duration { seconds, nanos: 0 });
-        let policy = api::RetryPolicy { maximum_attempts: 4, initial_interval: seconds(2), ..Default::default() };
+        let policy =
+            api::RetryPolicy { maximum_attempts: 4, initial_interval: seconds(2), ..Default::default() };
         self.commands.push(C::ScheduleLocalActivity(Box::new(lang::ScheduleLocalActivity {
             seq,
             activity_id: format!("{seq}-{}", self.now).into(),
@@ -525,12 +547,20 @@ pub fn rejects(id: &str) -> bool {
 
 /// An encoded payload.
 pub fn payload(text: &str) -> Bytes {
-    Payload { metadata: Default::default(), data: Bytes::copy_from_slice(text.as_bytes()) }.encode_to_vec().into()
+    Payload { metadata: Default::default(), data: Bytes::copy_from_slice(text.as_bytes()) }
+        .encode_to_vec()
+        .into()
 }
 
 /// An encoded failure of the application.
 pub fn failure(message: &str) -> Bytes {
-    let info = api::ApplicationFailureInfo { r#type: message.to_owned(), non_retryable: message == "fatal", next_retry_delay: None };
+    let info = api::ApplicationFailureInfo {
+        r#type: message.to_owned(),
+        non_retryable: message == "fatal",
+        next_retry_delay: None,
+    };
     let failure_info = Some(api::failure::FailureInfo::ApplicationFailureInfo(info));
-    api::Failure { message: message.to_owned(), source: String::new(), cause: None, failure_info }.encode_to_vec().into()
+    api::Failure { message: message.to_owned(), source: String::new(), cause: None, failure_info }
+        .encode_to_vec()
+        .into()
 }

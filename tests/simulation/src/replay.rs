@@ -37,9 +37,7 @@ impl Shown {
             }
             _ => true,
         });
-        let rejection = |c: &lang::WorkflowCommand| {
-            matches!(&c.variant, Some(lang::workflow_command::Variant::UpdateResponse(r)) if rejects(&r.protocol_instance_id))
-        };
+        let rejection = |c: &lang::WorkflowCommand| matches!(&c.variant, Some(lang::workflow_command::Variant::UpdateResponse(r)) if rejects(&r.protocol_instance_id));
         let commands = commands.iter().filter(|c| !rejection(c)).cloned().collect();
         (!activation.jobs.is_empty()).then_some(Self { activation, commands })
     }
@@ -134,7 +132,13 @@ fn is_command(event: &HistoryEvent) -> bool {
 }
 
 /// A replay shows what was shown live: whole, from prefixes, in pages of many sizes.
-pub fn check(run_id: &str, events: &[HistoryEvent], program: &Program, recorded: &[Shown], random: &mut Random) {
+pub fn check(
+    run_id: &str,
+    events: &[HistoryEvent],
+    program: &Program,
+    recorded: &[Shown],
+    random: &mut Random,
+) {
     let turns = turns(events);
     let Some(last) = turns.last() else { return };
     let mut ends = vec![*last];
@@ -156,7 +160,11 @@ pub fn check(run_id: &str, events: &[HistoryEvent], program: &Program, recorded:
     let played = play(run_id, &events[..started as usize], program, 5, |_, _, _| {});
     let before = |s: &&Shown| s.length() < started;
     let shown: Vec<Shown> = played.shown.iter().filter(before).cloned().collect();
-    compare(&shown, &recorded.iter().filter(before).collect::<Vec<_>>(), &format!("{run_id} up to task {started}"));
+    compare(
+        &shown,
+        &recorded.iter().filter(before).collect::<Vec<_>>(),
+        &format!("{run_id} up to task {started}"),
+    );
 }
 
 fn compare(shown: &[Shown], expected: &[&Shown], what: &str) {
@@ -176,14 +184,24 @@ pub fn differences(live: &Shown, replay: &Shown) -> String {
     let (live, replay) = (format!("{live:#?}"), format!("{replay:#?}"));
     let only = |a: &str, b: &str, sign: &str| {
         let others: Vec<&str> = b.lines().collect();
-        a.lines().filter(|l| !others.contains(l)).map(|l| format!("{sign} {}\n", l.trim())).collect::<String>()
+        a.lines()
+            .filter(|l| !others.contains(l))
+            .map(|l| format!("{sign} {}\n", l.trim()))
+            .collect::<String>()
     };
-    let same: Vec<&str> = live.lines().filter(|l| l.contains("history_length") || l.contains("variant:")).collect();
+    let same: Vec<&str> =
+        live.lines().filter(|l| l.contains("history_length") || l.contains("variant:")).collect();
     format!("{}\n{}{}", same.join("\n"), only(&live, &replay, "live  "), only(&replay, &live, "replay"))
 }
 
 /// A program that asks for something else in one task is found out at the first command that differs.
-pub fn check_change(run_id: &str, events: &[HistoryEvent], program: &Program, recorded: &[Shown], random: &mut Random) {
+pub fn check_change(
+    run_id: &str,
+    events: &[HistoryEvent],
+    program: &Program,
+    recorded: &[Shown],
+    random: &mut Random,
+) {
     let turns = turns(events);
     if turns.is_empty() {
         return;
@@ -196,7 +214,8 @@ pub fn check_change(run_id: &str, events: &[HistoryEvent], program: &Program, re
     }
     const MARKER: i32 = 25;
     const NEXUS: i32 = 48;
-    let Some(event) = events.get(first).filter(|e| is_command(e) && e.event_type != MARKER && e.event_type != NEXUS)
+    let Some(event) =
+        events.get(first).filter(|e| is_command(e) && e.event_type != MARKER && e.event_type != NEXUS)
     else {
         return;
     };

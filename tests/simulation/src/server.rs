@@ -153,7 +153,8 @@ impl Server {
         }
         match &mut self.task {
             None => {
-                self.task = Some(WorkflowTask { started: None, attempt: 1, unwritten: speculative, speculative });
+                self.task =
+                    Some(WorkflowTask { started: None, attempt: 1, unwritten: speculative, speculative });
                 if !speculative {
                     self.write(scheduled_event());
                 }
@@ -195,7 +196,8 @@ impl Server {
     }
 
     pub fn signal(&mut self) {
-        let signal = h::WorkflowExecutionSignaledEventAttributes { signal_name: "s".into(), ..Default::default() };
+        let signal =
+            h::WorkflowExecutionSignaledEventAttributes { signal_name: "s".into(), ..Default::default() };
         self.happen(A::WorkflowExecutionSignaledEventAttributes(signal), true);
     }
 
@@ -265,12 +267,7 @@ impl Server {
                 }),
             });
         }
-        api::PollWorkflowTaskQueueResponse {
-            started_event_id: event,
-            attempt,
-            messages,
-            ..self.poll(token)
-        }
+        api::PollWorkflowTaskQueueResponse { started_event_id: event, attempt, messages, ..self.poll(token) }
     }
 
     /// A query apart from tasks.
@@ -338,7 +335,12 @@ impl Server {
         if self.flush() {
             self.schedule(false);
         } else {
-            self.task = Some(WorkflowTask { started: None, attempt: attempt + 1, unwritten: true, speculative: false });
+            self.task = Some(WorkflowTask {
+                started: None,
+                attempt: attempt + 1,
+                unwritten: true,
+                speculative: false,
+            });
         }
     }
 
@@ -368,9 +370,12 @@ impl Server {
         }
         for command in &c.commands {
             if let Some(C::CancelTimerCommandAttributes(cancel)) = &command.attributes {
-                let fired = |a: &A| matches!(a, A::TimerFiredEventAttributes(e) if e.timer_id == cancel.timer_id);
+                let fired =
+                    |a: &A| matches!(a, A::TimerFiredEventAttributes(e) if e.timer_id == cancel.timer_id);
                 if let Some(at) = self.buffered.iter().position(|(a, _)| fired(a)) {
-                    let (A::TimerFiredEventAttributes(e), _) = self.buffered.remove(at) else { unreachable!() };
+                    let (A::TimerFiredEventAttributes(e), _) = self.buffered.remove(at) else {
+                        unreachable!()
+                    };
                     let what = Thing::Timer { id: e.timer_id };
                     self.pending.push(Pending { initiated: e.started_event_id, what });
                 }
@@ -422,7 +427,9 @@ impl Server {
         let pending = match command.attributes.as_ref().expect("a command has attributes") {
             C::StartTimerCommandAttributes(a) => {
                 let id = Bytes::from(a.timer_id.clone().into_bytes());
-                self.write(A::TimerStartedEventAttributes(h::TimerStartedEventAttributes { timer_id: id.clone() }));
+                self.write(A::TimerStartedEventAttributes(h::TimerStartedEventAttributes {
+                    timer_id: id.clone(),
+                }));
                 Some(Thing::Timer { id })
             }
             C::CancelTimerCommandAttributes(a) => {
@@ -435,7 +442,8 @@ impl Server {
                 None
             }
             C::ScheduleActivityTaskCommandAttributes(a) => {
-                let activity_type = a.activity_type.as_ref().map(|t| h::ActivityType { name: t.name.clone() });
+                let activity_type =
+                    a.activity_type.as_ref().map(|t| h::ActivityType { name: t.name.clone() });
                 let activity_id = a.activity_id.clone();
                 let attributes = h::ActivityTaskScheduledEventAttributes { activity_id, activity_type };
                 self.write(A::ActivityTaskScheduledEventAttributes(attributes));
@@ -449,10 +457,13 @@ impl Server {
                 None
             }
             C::StartChildWorkflowExecutionCommandAttributes(a) => {
-                let workflow_type = a.workflow_type.as_ref().map(|t| h::WorkflowType { name: t.name.clone() });
+                let workflow_type =
+                    a.workflow_type.as_ref().map(|t| h::WorkflowType { name: t.name.clone() });
                 let id = a.workflow_id.clone();
-                let attributes =
-                    h::StartChildWorkflowExecutionInitiatedEventAttributes { workflow_id: id.clone(), workflow_type };
+                let attributes = h::StartChildWorkflowExecutionInitiatedEventAttributes {
+                    workflow_id: id.clone(),
+                    workflow_type,
+                };
                 self.write(A::StartChildWorkflowExecutionInitiatedEventAttributes(attributes));
                 Some(Thing::Child { id, started: false, canceling: false })
             }
@@ -470,20 +481,23 @@ impl Server {
                 Some(Thing::Cancel)
             }
             C::ScheduleNexusOperationCommandAttributes(a) => {
-                let (endpoint, service, operation) = (a.endpoint.clone(), a.service.clone(), a.operation.clone());
+                let (endpoint, service, operation) =
+                    (a.endpoint.clone(), a.service.clone(), a.operation.clone());
                 let attributes = h::NexusOperationScheduledEventAttributes { endpoint, service, operation };
                 self.write(A::NexusOperationScheduledEventAttributes(attributes));
                 Some(Thing::Nexus { started: false, canceling: false })
             }
             C::RequestCancelNexusOperationCommandAttributes(a) => {
                 let scheduled = a.scheduled_event_id;
-                let attributes = h::NexusOperationCancelRequestedEventAttributes { scheduled_event_id: scheduled };
+                let attributes =
+                    h::NexusOperationCancelRequestedEventAttributes { scheduled_event_id: scheduled };
                 self.write(A::NexusOperationCancelRequestedEventAttributes(attributes));
                 // An operation whose end is kept for after this task takes no cancellation.
                 self.canceling(scheduled).then_some(Thing::NexusCancel { scheduled })
             }
             C::RecordMarkerCommandAttributes(a) => {
-                let details = a.details.iter().map(|(k, v)| (k.clone(), Bytes::from(v.encode_to_vec()))).collect();
+                let details =
+                    a.details.iter().map(|(k, v)| (k.clone(), Bytes::from(v.encode_to_vec()))).collect();
                 let marker_name = Bytes::from(a.marker_name.clone().into_bytes());
                 let attributes =
                     h::MarkerRecordedEventAttributes { marker_name, details, failure: a.failure.clone() };
@@ -502,7 +516,8 @@ impl Server {
                 None
             }
             C::ProtocolMessageCommandAttributes(a) => {
-                let message = c.messages.iter().find(|m| m.id == a.message_id).expect("its message came along");
+                let message =
+                    c.messages.iter().find(|m| m.id == a.message_id).expect("its message came along");
                 self.protocol(message);
                 None
             }
@@ -552,9 +567,7 @@ impl Server {
             self.write(A::WorkflowExecutionUpdateAcceptedEventAttributes(attributes));
             return;
         }
-        let accepted = |e: &HistoryEvent| {
-            matches!(&e.attributes, Some(A::WorkflowExecutionUpdateAcceptedEventAttributes(a)) if a.protocol_instance_id == *id)
-        };
+        let accepted = |e: &HistoryEvent| matches!(&e.attributes, Some(A::WorkflowExecutionUpdateAcceptedEventAttributes(a)) if a.protocol_instance_id == *id);
         let accepted_event_id = self.events.iter().find(|e| accepted(e)).expect("it was accepted").event_id;
         let attributes = h::WorkflowExecutionUpdateCompletedEventAttributes { accepted_event_id };
         self.write(A::WorkflowExecutionUpdateCompletedEventAttributes(attributes));
@@ -607,7 +620,8 @@ impl Server {
                     return self.happen(A::StartChildWorkflowExecutionFailedEventAttributes(failed), true);
                 }
                 *started = true;
-                let execution = h::WorkflowExecution { workflow_id: child.clone(), run_id: format!("c{id}").into() };
+                let execution =
+                    h::WorkflowExecution { workflow_id: child.clone(), run_id: format!("c{id}").into() };
                 let attributes = h::ChildWorkflowExecutionStartedEventAttributes {
                     initiated_event_id: id,
                     workflow_execution: Some(execution),
@@ -624,16 +638,22 @@ impl Server {
                 self.happen(A::ExternalWorkflowExecutionSignaledEventAttributes(done), true);
             }
             Thing::Signal => {
-                let failed = h::SignalExternalWorkflowExecutionFailedEventAttributes { cause: 1, initiated_event_id: id };
+                let failed = h::SignalExternalWorkflowExecutionFailedEventAttributes {
+                    cause: 1,
+                    initiated_event_id: id,
+                };
                 self.happen(A::SignalExternalWorkflowExecutionFailedEventAttributes(failed), true);
             }
             Thing::Cancel if dice < 8 => {
-                let done = h::ExternalWorkflowExecutionCancelRequestedEventAttributes { initiated_event_id: id };
+                let done =
+                    h::ExternalWorkflowExecutionCancelRequestedEventAttributes { initiated_event_id: id };
                 self.happen(A::ExternalWorkflowExecutionCancelRequestedEventAttributes(done), true);
             }
             Thing::Cancel => {
-                let failed =
-                    h::RequestCancelExternalWorkflowExecutionFailedEventAttributes { cause: 1, initiated_event_id: id };
+                let failed = h::RequestCancelExternalWorkflowExecutionFailedEventAttributes {
+                    cause: 1,
+                    initiated_event_id: id,
+                };
                 self.happen(A::RequestCancelExternalWorkflowExecutionFailedEventAttributes(failed), true);
             }
             Thing::Nexus { started: started @ false, .. } if dice < 6 => {
@@ -711,26 +731,26 @@ fn activity_end(id: i64, started: i64, how: usize) -> A {
 
 fn child_end(id: i64, how: usize) -> A {
     match how {
-        0..=5 => A::ChildWorkflowExecutionCompletedEventAttributes(h::ChildWorkflowExecutionCompletedEventAttributes {
-            result: payloads("done"),
-            initiated_event_id: id,
-        }),
+        0..=5 => A::ChildWorkflowExecutionCompletedEventAttributes(
+            h::ChildWorkflowExecutionCompletedEventAttributes {
+                result: payloads("done"),
+                initiated_event_id: id,
+            },
+        ),
         6 => A::ChildWorkflowExecutionFailedEventAttributes(h::ChildWorkflowExecutionFailedEventAttributes {
             failure: Some(failure("bad")),
             initiated_event_id: id,
             retry_state: 1,
         }),
-        7 => A::ChildWorkflowExecutionTimedOutEventAttributes(h::ChildWorkflowExecutionTimedOutEventAttributes {
-            initiated_event_id: id,
-            retry_state: 3,
-        }),
+        7 => A::ChildWorkflowExecutionTimedOutEventAttributes(
+            h::ChildWorkflowExecutionTimedOutEventAttributes { initiated_event_id: id, retry_state: 3 },
+        ),
         8 => A::ChildWorkflowExecutionTerminatedEventAttributes(
             h::ChildWorkflowExecutionTerminatedEventAttributes { initiated_event_id: id },
         ),
-        _ => A::ChildWorkflowExecutionCanceledEventAttributes(h::ChildWorkflowExecutionCanceledEventAttributes {
-            details: None,
-            initiated_event_id: id,
-        }),
+        _ => A::ChildWorkflowExecutionCanceledEventAttributes(
+            h::ChildWorkflowExecutionCanceledEventAttributes { details: None, initiated_event_id: id },
+        ),
     }
 }
 
@@ -759,7 +779,9 @@ fn nexus_end(id: i64, how: usize) -> A {
 
 fn scheduled_event() -> A {
     let start_to_close_timeout = Some(Duration { seconds: 10, nanos: 0 });
-    A::WorkflowTaskScheduledEventAttributes(h::WorkflowTaskScheduledEventAttributes { start_to_close_timeout })
+    A::WorkflowTaskScheduledEventAttributes(h::WorkflowTaskScheduledEventAttributes {
+        start_to_close_timeout,
+    })
 }
 
 fn started_event(scheduled_event_id: i64) -> A {
@@ -798,11 +820,60 @@ fn is_closing(attributes: &A) -> bool {
 /// By its place in the oneof: the API numbers events in another order.
 fn event_type(attributes: &A) -> i32 {
     const TYPES: &[(u64, i32)] = &[
-        (6, 1), (7, 2), (8, 3), (9, 4), (10, 5), (11, 6), (12, 7), (13, 8), (14, 9), (15, 10), (16, 11), (17, 12),
-        (18, 13), (19, 14), (20, 17), (21, 18), (22, 15), (23, 16), (24, 19), (25, 25), (26, 26), (27, 27), (28, 20),
-        (29, 21), (30, 22), (31, 23), (32, 24), (33, 28), (34, 29), (35, 30), (36, 31), (37, 32), (38, 33), (39, 34),
-        (40, 35), (41, 36), (42, 37), (43, 38), (44, 39), (45, 40), (46, 41), (47, 42), (48, 43), (51, 46), (52, 47),
-        (53, 48), (54, 49), (55, 50), (56, 51), (57, 52), (58, 53), (59, 54), (61, 56), (62, 57),
+        (6, 1),
+        (7, 2),
+        (8, 3),
+        (9, 4),
+        (10, 5),
+        (11, 6),
+        (12, 7),
+        (13, 8),
+        (14, 9),
+        (15, 10),
+        (16, 11),
+        (17, 12),
+        (18, 13),
+        (19, 14),
+        (20, 17),
+        (21, 18),
+        (22, 15),
+        (23, 16),
+        (24, 19),
+        (25, 25),
+        (26, 26),
+        (27, 27),
+        (28, 20),
+        (29, 21),
+        (30, 22),
+        (31, 23),
+        (32, 24),
+        (33, 28),
+        (34, 29),
+        (35, 30),
+        (36, 31),
+        (37, 32),
+        (38, 33),
+        (39, 34),
+        (40, 35),
+        (41, 36),
+        (42, 37),
+        (43, 38),
+        (44, 39),
+        (45, 40),
+        (46, 41),
+        (47, 42),
+        (48, 43),
+        (51, 46),
+        (52, 47),
+        (53, 48),
+        (54, 49),
+        (55, 50),
+        (56, 51),
+        (57, 52),
+        (58, 53),
+        (59, 54),
+        (61, 56),
+        (62, 57),
     ];
     let event = HistoryEvent { attributes: Some(attributes.clone()), ..Default::default() };
     let mut bytes = &event.encode_to_vec()[..];

@@ -2,14 +2,14 @@
 //! no activation for an unknown run, none that differs from what was shown live before, every ticket done once, nothing
 //! told twice, reports of local activities only to those who asked, and at the end nothing outstanding.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use outlast_machine::Config;
 use outlast_machine::io::{
-    Eviction, Fetch, FetchFailed, Input, LocalReport, LocalResult, LocalTask, LocalTimeout, Output, Page, Reply, RunId,
-    Source, Task, TaskCompletion, Ticket,
+    Eviction, Fetch, FetchFailed, Input, LocalName, LocalReport, LocalResult, LocalTask, LocalTimeout,
+    Output, Page, Reply, RunId, Source, Task, TaskCompletion, Ticket,
 };
 use outlast_machine::shard::Shard;
 use outlast_machine::time::Time;
@@ -37,6 +37,8 @@ struct Run {
     live: Vec<Shown>,
     /// How much of `recorded` this incarnation was shown again.
     caught_up: usize,
+    /// Attempts of local activities that were asked for since the run came into the cache.
+    locals: BTreeSet<LocalName>,
     /// This incarnation plays a task that the server has given up: nothing of it stays.
     late: bool,
 }
@@ -60,7 +62,7 @@ pub struct World {
     runs: BTreeMap<String, Run>,
     arrivals: Vec<Arrival>,
     tickets: Tickets,
-    cancelled: Vec<(RunId, outlast_machine::io::LocalName)>,
+    cancelled: Vec<(RunId, LocalName)>,
     /// New things happen, and things go wrong.
     busy: bool,
     trace: Option<Vec<String>>,
@@ -119,6 +121,7 @@ impl World {
                 recorded: Vec::new(),
                 live: Vec::new(),
                 caught_up: 0,
+                locals: BTreeSet::new(),
                 late: false,
             };
             runs.insert(id, run);
@@ -160,7 +163,6 @@ impl World {
 
     fn handle(&mut self, input: Input) {
         if let Some(trace) = &mut self.trace {
-            if std::env::var_os("OUTLAST_SEED").is_some() { eprintln!("> {input:?}"); }
             trace.push(format!("> {input:?}"));
         }
         self.shard.handle(Time::from_nanos(self.now), input);
@@ -170,7 +172,6 @@ impl World {
     fn drain(&mut self) {
         while let Some(output) = self.shard.poll() {
             if let Some(trace) = &mut self.trace {
-                if std::env::var_os("OUTLAST_SEED").is_some() { eprintln!("< {output:?}"); }
                 trace.push(format!("< {output:?}"));
             }
             self.said(output);
@@ -186,10 +187,15 @@ impl World {
             }
             Output::Fetch(fetch) => self.arrivals.push(Arrival::Page(fetch)),
             Output::StartLocal(run, task) => {
-                let incarnation = self.runs[&run.to_string()].incarnation;
+                let state = self.run(&run);
+                assert!(state.locals.insert(task.name), "{:?} is started twice", task.name);
+                let incarnation = state.incarnation;
                 self.arrivals.push(Arrival::Local(run, Box::new(task), incarnation));
             }
-            Output::CancelLocal(run, name) => self.cancelled.push((run, name)),
+            Output::CancelLocal(run, name) => {
+                assert!(self.run(&run).locals.contains(&name), "{name:?} is cancelled after its run left");
+                self.cancelled.push((run, name));
+            }
             Output::Complete(run, completion) => {
                 self.holds(completion.ticket);
                 self.arrivals.push(Arrival::Complete(run, completion));
@@ -204,7 +210,8 @@ impl World {
             }
             Output::Done(ticket) => self.tickets.done(ticket),
             Output::Forgotten(run, _) => {
-                let run = &self.runs[&run.to_string()];
+                let run = self.run(&run);
+                run.locals.clear();
                 assert!(run.instance.is_none(), "forgotten before the language was told");
             }
             Output::Note(..) => {}
@@ -254,7 +261,9 @@ impl World {
         let id = RunId::from(activation.run_id.clone());
         let fails = self.busy && self.random.percent(2);
         let run = self.run(&id);
-        let has = |is: fn(&Job) -> bool| activation.jobs.iter().filter(|j| j.variant.as_ref().is_some_and(is)).count();
+        let has = |is: fn(&Job) -> bool| {
+            activation.jobs.iter().filter(|j| j.variant.as_ref().is_some_and(is)).count()
+        };
         assert!(!activation.jobs.is_empty(), "an activation without jobs");
         let removals = has(|j| matches!(j, Job::RemoveFromCache(_)));
         let queries = has(|j| matches!(j, Job::QueryWorkflow(_)));
@@ -288,11 +297,13 @@ impl World {
         }
         if let Some(shown) = Shown::new(&activation, &commands) {
             let last = run.recorded.last().map_or(0, Shown::length);
-            run.late |= !activation.is_replaying && shown.length() <= last && run.caught_up < run.recorded.len();
+            run.late |=
+                !activation.is_replaying && shown.length() <= last && run.caught_up < run.recorded.len();
             if run.late {
                 // The server will know no such task.
             } else if activation.is_replaying {
-                let live = run.recorded.get(run.caught_up).unwrap_or_else(|| panic!("never shown live: {shown:#?}"));
+                let live =
+                    run.recorded.get(run.caught_up).unwrap_or_else(|| panic!("never shown live: {shown:#?}"));
                 assert!(shown == *live, "{}", replay::differences(live, &shown));
                 run.caught_up += 1;
             } else {
@@ -312,7 +323,10 @@ impl World {
                 Status::Failed(lang::WorkflowCompletionFailure { failure: Some(failure), force_cause: 0 })
             }
         };
-        self.handle(Input::Completed(lang::WorkflowActivationCompletion { run_id: id.bytes(), status: Some(status) }));
+        self.handle(Input::Completed(lang::WorkflowActivationCompletion {
+            run_id: id.bytes(),
+            status: Some(status),
+        }));
     }
 
     /// The server takes an answer, or does not.
@@ -334,7 +348,9 @@ impl World {
             Verdict::Unknown | Verdict::Unhandled => run.live.clear(),
         }
         let reply = match verdict {
-            Verdict::Taken { .. } if trouble == 1 => Reply::Failed { message: "the connection was lost".to_owned() },
+            Verdict::Taken { .. } if trouble == 1 => {
+                Reply::Failed { message: "the connection was lost".to_owned() }
+            }
             Verdict::Taken { reset } => {
                 let next = run.server.has_task() && self.random.percent(40);
                 let task = next.then(|| Box::new(self.task(&id.to_string(), Some(completion.ticket))));
@@ -378,7 +394,8 @@ impl World {
         ticket: Ticket,
     ) -> Task {
         let events = self.runs[id].server.visible();
-        let from = if sticky && self.random.percent(90) { poll.previous_started_event_id as usize } else { 0 };
+        let from =
+            if sticky && self.random.percent(90) { poll.previous_started_event_id as usize } else { 0 };
         let empty = poll.query.is_some() && from > 0;
         let page = self.cut(&events, if empty { events.len() } else { from }, events.len());
         poll.history = Some(page.history);

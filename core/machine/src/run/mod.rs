@@ -515,6 +515,7 @@ impl Run {
     fn evict_if_asked(&mut self) {
         let Some(eviction) = self.eviction.take() else { return };
         self.workflow.drop_locals();
+        self.emit_locals();
         if !self.known_to_lang {
             self.leave(eviction);
             return;

@@ -61,7 +61,9 @@ impl Record {
                 });
                 self.event("WorkflowTaskCompleted", completed);
             }
-            "timer" => self.event("TimerStarted", json!({ "timer_id": text("id"), "start_to_fire_timeout": "5s" })),
+            "timer" => {
+                self.event("TimerStarted", json!({ "timer_id": text("id"), "start_to_fire_timeout": "5s" }))
+            }
             "fired" => {
                 self.event("TimerFired", json!({ "timer_id": text("id"), "started_event_id": text("by") }));
             }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use outlast_machine::io::{
-    Eviction, Fetch, FetchFailed, Input, LocalName, LocalReport, LocalResult, LocalTimeout, Output, Page, QueryResult,
-    Reply, RunId, Source, Task, Ticket,
+    Eviction, Fetch, FetchFailed, Input, LocalName, LocalReport, LocalResult, LocalTimeout, Output, Page,
+    QueryResult, Reply, RunId, Source, Task, Ticket,
 };
 use outlast_machine::shard::Shard;
 use outlast_machine::time::Time;
@@ -105,7 +105,8 @@ impl Stage {
             "answer" => self.answer_query(rest),
             "accept" => {
                 let reset_history_event_id = number(rest, "reset").unwrap_or(0);
-                let task = rest.iter().any(|w| w == "task").then(|| Box::new(self.task(rest, Source::Server)));
+                let task =
+                    rest.iter().any(|w| w == "task").then(|| Box::new(self.task(rest, Source::Server)));
                 self.reported(Reply::Accepted { task, reset_history_event_id });
             }
             "not-found" => self.reported(Reply::NotFound),
@@ -146,11 +147,16 @@ impl Stage {
         c.sdk_metadata = option(words, "metadata") != Some("false");
         match option(words, "nondeterminism") {
             Some("fail-workflow") => c.nondeterminism = Nondeterminism::FailWorkflow,
-            Some(kind) => c.nondeterminism = Nondeterminism::FailWorkflowTypes([kind.to_owned().into()].into()),
+            Some(kind) => {
+                c.nondeterminism = Nondeterminism::FailWorkflowTypes([kind.to_owned().into()].into())
+            }
             None => {}
         }
         if let Some(build) = option(words, "build") {
-            let version = lang::WorkerDeploymentVersion { deployment_name: "d".into(), build_id: build.to_owned().into() };
+            let version = lang::WorkerDeploymentVersion {
+                deployment_name: "d".into(),
+                build_id: build.to_owned().into(),
+            };
             c.deployment = Some(version);
         }
         self.shard = Shard::new(self.config.clone());
@@ -171,14 +177,19 @@ impl Stage {
         let size = number(words, "pages").map_or(usize::MAX, |n| n as usize);
         self.page_size = size;
         let record = self.record();
-        let from = if has("sticky") { record.sent } else { number(words, "from").map_or(0, |n| n as usize - 1) };
+        let from =
+            if has("sticky") { record.sent } else { number(words, "from").map_or(0, |n| n as usize - 1) };
         let all = number(words, "to").map_or(record.events.len(), |n| n as usize);
         let to = if has("empty") { from } else { all.min(from.saturating_add(size)) };
         let history = record.page(from, to);
         record.sent = all;
         let (started, previous) = (record.started, record.previous);
         self.paged = to;
-        let query = |name: &str| api::WorkflowQuery { query_type: name.to_owned().into(), query_args: None, header: None };
+        let query = |name: &str| api::WorkflowQuery {
+            query_type: name.to_owned().into(),
+            query_args: None,
+            header: None,
+        };
         let names = |key: &str| option(words, key).unwrap_or_default().split(',').filter(|n| !n.is_empty());
         let poll = api::PollWorkflowTaskQueueResponse {
             task_token: format!("token-{}", ticket.0).into(),
@@ -233,7 +244,8 @@ impl Stage {
                     let metadata = fields.as_object_mut().unwrap().remove("summary");
                     let mut command = json!({ snake(name): fields });
                     if let Some(summary) = metadata {
-                        command["user_metadata"] = json!({ "summary": text::payload(summary.as_str().unwrap()) });
+                        command["user_metadata"] =
+                            json!({ "summary": text::payload(summary.as_str().unwrap()) });
                     }
                     let bytes = encode("coresdk.workflow_commands.WorkflowCommand", command);
                     commands.push(lang::WorkflowCommand::decode(bytes).unwrap());
@@ -319,7 +331,8 @@ impl Stage {
                 format!("fetch{} {page}", of(&fetch.run))
             }
             Output::StartLocal(run, task) => {
-                let limit = |name: &str, d: Option<Duration>| d.map(|d| format!(" {name}={d:?}")).unwrap_or_default();
+                let limit =
+                    |name: &str, d: Option<Duration>| d.map(|d| format!(" {name}={d:?}")).unwrap_or_default();
                 let deadline = task.schedule_to_close_deadline.map(|t| t.since(Time::default()));
                 format!(
                     "start local{} {}.{} attempt={} first asked at {:?}{}{}{}",
@@ -333,7 +346,9 @@ impl Stage {
                     limit("over_at", deadline),
                 )
             }
-            Output::CancelLocal(run, name) => format!("cancel local{} {}.{}", of(&run), name.seq, name.execution),
+            Output::CancelLocal(run, name) => {
+                format!("cancel local{} {}.{}", of(&run), name.seq, name.execution)
+            }
             Output::Complete(run, completion) => format!("complete{} {}", of(&run), completed(&completion)),
             Output::Fail(run, failure) => {
                 let text = text::render("temporal.api.failure.v1.Failure", &failure.failure);
@@ -341,7 +356,8 @@ impl Stage {
             }
             Output::Answer(run, answer) => match answer.result {
                 QueryResult::Answered(payload) => {
-                    let payload = text::render("temporal.api.common.v1.Payload", &payload.unwrap_or_default());
+                    let payload =
+                        text::render("temporal.api.common.v1.Payload", &payload.unwrap_or_default());
                     format!("answer{} {payload}", of(&run))
                 }
                 QueryResult::Failed { failure, cause } => {
@@ -362,7 +378,10 @@ fn update(id: &str, seq: Option<i64>) -> api::Message {
         id: format!("{id}/request"),
         protocol_instance_id: id.to_owned(),
         sequencing_id: seq.map(api::message::SequencingId::EventId),
-        body: Some(api::Any { type_url: "type.googleapis.com/temporal.api.update.v1.Request".into(), value: bytes }),
+        body: Some(api::Any {
+            type_url: "type.googleapis.com/temporal.api.update.v1.Request".into(),
+            value: bytes,
+        }),
     }
 }
 

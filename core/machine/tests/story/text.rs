@@ -139,10 +139,12 @@ fn short(value: &Value) -> Option<String> {
         let kind = kind.map(|k| format!(":{}", unbase64(k))).unwrap_or_default();
         return Some(format!("p{kind}({})", unbase64(fields["data"].as_str()?)));
     }
-    if fields.len() == 1 && fields.get("payloads").is_some_and(|p| p.as_array().is_some_and(|p| p.len() == 1)) {
+    if fields.len() == 1 && fields.get("payloads").is_some_and(|p| p.as_array().is_some_and(|p| p.len() == 1))
+    {
         return short(&fields["payloads"][0]).map(|p| format!("ps{}", p.trim_start_matches('p')));
     }
-    let is_failure = |k: &str| k == "message" || k == "cause" || k == "source" || k.ends_with("_failure_info");
+    let is_failure =
+        |k: &str| k == "message" || k == "cause" || k == "source" || k.ends_with("_failure_info");
     if fields.keys().all(|k| is_failure(k)) && fields.keys().any(|k| k.ends_with("_failure_info")) {
         let message = fields.get("message").and_then(Value::as_str).unwrap_or_default();
         let (kind, info) = fields.iter().find(|(k, _)| k.ends_with("_failure_info"))?;
