@@ -18,6 +18,11 @@ impl Workflow {
         self.locals_open > 0
     }
 
+    /// How many attempts there were.
+    pub fn local_executions(&self) -> u32 {
+        self.local_executions
+    }
+
     /// What the shell must do for them.
     pub fn take_locals(&mut self) -> Vec<LocalOut> {
         std::mem::take(&mut self.locals_out)
