@@ -141,6 +141,10 @@ impl Run {
     /// A task, when it is free.
     pub fn task(&mut self, now: Time, task: Task, config: &Config) {
         debug_assert!(self.is_free(), "tasks that come while one is in hand wait in the shard");
+        self.serve(now, task, config);
+    }
+
+    fn serve(&mut self, now: Time, task: Task, config: &Config) {
         let workflow_type = task.poll.workflow_type.as_ref().map(|t| t.name.clone()).unwrap_or_default();
         if self.workflow.workflow_type.is_empty() {
             self.workflow.workflow_type = workflow_type;
@@ -391,6 +395,7 @@ impl Run {
             nonfirst_local_attempts: answer.nonfirst_local_attempts,
             workflow_type: self.workflow.workflow_type.clone(),
             closes: answer.closes.is_some(),
+            leaves: answer.closes.is_some() || self.eviction.is_some(),
         };
         self.phase = Phase::Reporting(Sent::Completion);
         self.out.push_back(Output::Complete(self.id.clone(), Box::new(completion)));
@@ -432,12 +437,13 @@ impl Run {
         }
         let over = self.workflow.is_over();
         match next {
-            Some(next) if !over && self.eviction.is_none() => {
+            // The ticket of the next task is that of this one. A run that was asked to leave meanwhile serves it first:
+            // dropped, it would come back only after its timeout.
+            Some(next) if !over => {
                 self.task = None;
-                self.task(now, *next, config);
+                self.serve(now, *next, config);
                 return;
             }
-            // The ticket of the next task is that of this one.
             Some(_) | None => self.done(),
         }
         if over {
