@@ -1,0 +1,6 @@
+//! The scenarios, by what they are about.
+
+mod activities;
+mod children;
+mod locals;
+mod timers;
