@@ -88,6 +88,7 @@ fn fails(message: &str, retryable: bool) -> Status {
     Status::Failed(Failure { failure: Some(failure(message, retryable)), ..Default::default() })
 }
 
+/// What an activity comes to; nothing if its worker was killed, for then nobody hears of it.
 async fn result(
     worker: &Worker,
     meeting: &Meeting,
@@ -108,7 +109,7 @@ async fn result(
         // Takes as many milliseconds as its input says.
         "slow" => tokio::select! {
             () = sleep(Duration::from_millis(number())) => Some(completed("slow")),
-            _ = cancel.wait_for(|it| *it) => end(),
+            asked = cancel.wait_for(|it| *it) => asked.ok().and_then(|_| end()),
         },
         // Goes on when the scenario says so.
         "gate" => {
@@ -118,7 +119,7 @@ async fn result(
                     permit.unwrap().forget();
                     Some(completed("passed"))
                 }
-                _ = cancel.wait_for(|it| *it) => end(),
+                asked = cancel.wait_for(|it| *it) => asked.ok().and_then(|_| end()),
             }
         }
         // Says that it is alive until it is asked to end; then its input says how.

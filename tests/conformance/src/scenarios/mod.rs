@@ -2,5 +2,7 @@
 
 mod activities;
 mod children;
+mod lives;
 mod locals;
+mod messages;
 mod timers;
