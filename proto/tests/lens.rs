@@ -215,7 +215,7 @@ impl Check {
             }
             (Type::Message, Type::Message) => {
                 let (small, big) = (type_name(lens).to_owned(), type_name(full).to_owned());
-                if small.starts_with("google.") || big.starts_with("google.") {
+                if small.starts_with("google.") {
                     if small != big {
                         self.wrong.push(format!("{at}: {small} is not {big}"));
                     }

@@ -73,7 +73,7 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let text = text.trim();
-        if text == "memory:" || text.starts_with("memory:") || text.starts_with("sqlite:") {
+        if text == "memory:" || text.starts_with("sqlite:") {
             return Err(Error::config(format!(
                 "`{text}` needs the embedded server, which this build does not have; \
                  connect to host:port, or build with the feature `embedded`"

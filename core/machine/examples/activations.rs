@@ -4,8 +4,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
-    clippy::print_stdout,
-    reason = "a development tool"
+    clippy::disallowed_methods,
+    reason = "a development tool that reads files"
 )]
 
 #[path = "../tests/oracle/mod.rs"]

@@ -42,6 +42,7 @@ impl Flags {
                 self.lang.push(flag);
             }
         }
+        self.lang_new.retain(|flag| !self.lang.contains(flag));
     }
 
     /// Whether a refinement is in force: live always, in replay if it was.
@@ -63,12 +64,13 @@ impl Flags {
         }
     }
 
-    /// What a live completion adds: of the core all that are not yet in history, of the language what it used.
-    pub fn take_new(&mut self) -> (Vec<u32>, Vec<u32>) {
+    /// What a live completion adds: of the core all that are not yet in history, of the language what it used. A completion
+    /// may be dropped by the server: they are new until history has them.
+    pub fn unrecorded(&self) -> (Vec<u32>, Vec<u32>) {
         if !self.enabled {
             return (Vec::new(), Vec::new());
         }
         let core = ALL.into_iter().filter(|&f| !self.core[f as usize]).collect();
-        (core, std::mem::take(&mut self.lang_new))
+        (core, self.lang_new.clone())
     }
 }

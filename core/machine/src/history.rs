@@ -117,11 +117,13 @@ impl Feed {
         self.state = State::Answered;
     }
 
-    /// The open turn was speculative and is dropped: history goes on after `event`.
-    pub fn dropped(&mut self, event: EventId) {
+    /// The open turn was speculative and is dropped: its scheduling and its start, the last two events, never were.
+    pub fn dropped(&mut self) {
+        if let Some(started) = self.turn.started {
+            self.last_read = EventId(started.0 - 2);
+        }
         self.clear();
         self.state = State::Seeing;
-        self.last_read = event;
     }
 
     /// Bytes that are held.

@@ -98,7 +98,7 @@ pub enum Reply {
         /// The next task of the same run, given with the answer. It takes over the ticket of the one before, which is
         /// not done then.
         task: Option<Box<Task>>,
-        /// Not zero: a speculative task was dropped, and history goes on after this event.
+        /// Not zero: a speculative task was dropped, and this event started the last one that counts.
         reset_history_event_id: i64,
     },
     /// `NOT_FOUND`: the task or the run is gone.

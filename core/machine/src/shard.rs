@@ -27,7 +27,8 @@ const WAITING_QUERIES_MAX: usize = 1000;
 #[derive(Debug)]
 pub struct Shard {
     config: Config,
-    runs: BTreeMap<RunId, Cached>,
+    /// Boxed: the nodes of the map are half empty.
+    runs: BTreeMap<RunId, Box<Cached>>,
     /// Free runs by when they were last used: the first leaves first.
     free: BTreeMap<u64, RunId>,
     used: u64,
@@ -156,7 +157,7 @@ impl Shard {
             deadline: None,
             leaving: false,
         };
-        self.runs.insert(id.clone(), cached);
+        self.runs.insert(id.clone(), Box::new(cached));
         self.with(now, &id, |run, config| run.task(now, task, config));
     }
 
@@ -180,9 +181,7 @@ impl Shard {
             self.free.remove(&since);
         }
         input(&mut cached.run, &self.config);
-        while let Some(output) = cached.run.poll() {
-            self.out.push_back(output);
-        }
+        cached.run.drain(&mut self.out);
         self.settle(now, id);
     }
 
@@ -215,6 +214,7 @@ impl Shard {
         let bytes = cached.run.bytes();
         self.bytes = self.bytes - cached.bytes + bytes;
         cached.bytes = bytes;
+        cached.tasks.shrink_to_fit();
         self.used += 1;
         cached.free_since = Some(self.used);
         self.free.insert(self.used, id.clone());

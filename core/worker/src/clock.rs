@@ -34,3 +34,16 @@ impl Clock {
         }
     }
 }
+
+/// The instant now, as tokio tells it.
+pub(crate) fn instant() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+/// Sleeps until then; for ever if there is no then.
+pub(crate) async fn until(then: Option<std::time::Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(Instant::from_std(then)).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,9 +1,10 @@
 //! The worker as its caller sees it: polls and completions in, tasks out. It owns the loops and starts their pollers
 //! when the language first asks.
 
+mod shared;
 mod start;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use bytes::Bytes;
 use outlast_client::{Client, Error};
@@ -11,23 +12,17 @@ use outlast_machine::io::{Eviction, RunId};
 use outlast_proto::coresdk;
 use outlast_proto::coresdk::workflow_activation::WorkflowActivation;
 use outlast_proto::coresdk::workflow_completion::WorkflowActivationCompletion;
-use outlast_proto::lens::{api, lang};
-use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
-use outlast_proto::temporal::api::worker::v1::WorkerHeartbeat;
+use outlast_proto::lens::lang;
 use prost::Message;
-use tokio::sync::{mpsc, oneshot, watch};
+pub(crate) use shared::{NamespaceFacts, Shared, facts};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::config::WorkerConfig;
-use crate::handout::Handout;
-use crate::heartbeat::Vitals;
-use crate::permits::Permit;
 use crate::poll::Polling;
-use crate::remote::Remote;
-use crate::shutdown::{Ending, Input as ShutdownInput};
+use crate::shutdown::Ending;
 use crate::sizes::SizeLimits;
 use crate::telemetry::Metrics;
-use crate::workflow::Shards;
 use crate::{CompleteError, ConfigError, PollError, activity, nexus};
 
 /// Takes tasks of one task queue and hands them to a language. Clones are the same worker.
@@ -60,53 +55,6 @@ pub struct Worker {
     _tasks: Arc<Tasks>,
     asked: watch::Sender<bool>,
     ended: watch::Receiver<Option<Ending>>,
-}
-
-/// What the caller, the loops and the conductor share.
-pub(crate) struct Shared {
-    pub(crate) config: WorkerConfig,
-    remote: Arc<Remote>,
-    workflows: Option<Workflows>,
-    activities: Option<Activities>,
-    nexus: Option<Nexus>,
-    namespace: Arc<Mutex<NamespaceFacts>>,
-    vitals: Vitals,
-}
-
-struct Workflows {
-    shards: Shards,
-    activations: Arc<Handout<lang::WorkflowActivation>>,
-    polling: watch::Sender<Polling>,
-}
-
-struct Activities {
-    inbox: mpsc::UnboundedSender<activity::Arrival>,
-    tasks: Arc<Handout<coresdk::activity_task::ActivityTask>>,
-    polling: watch::Sender<Polling>,
-}
-
-struct Nexus {
-    inbox: mpsc::UnboundedSender<nexus::Arrival>,
-    tasks: Arc<Handout<coresdk::nexus::NexusTask>>,
-    polling: watch::Sender<Polling>,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let config = &self.config;
-        write!(f, "{}/{} ({})", config.namespace, config.task_queue, self.remote.identity())
-    }
-}
-
-/// What the namespace can do; nothing before `validate`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct NamespaceFacts {
-    pub(crate) known: bool,
-    /// The server answers polls of a worker that announced its end.
-    pub(crate) ends_polls: bool,
-    pub(crate) autoscaling: bool,
-    pub(crate) heartbeats: bool,
-    pub(crate) sizes: SizeLimits,
 }
 
 #[derive(Debug)]
@@ -298,121 +246,6 @@ impl Worker {
     pub fn config(&self) -> &WorkerConfig {
         &self.shared.config
     }
-}
-
-impl Shared {
-    pub(crate) fn namespace(&self) -> NamespaceFacts {
-        facts(&self.namespace)
-    }
-
-    fn heartbeat(&self, ending: bool) -> WorkerHeartbeat {
-        let remote = &self.remote;
-        self.vitals.heartbeat(&self.config, remote.identity(), &remote.instance_key, ending)
-    }
-
-    pub(crate) async fn send_heartbeat(&self) {
-        if let Err(error) = self.remote.send_heartbeat(self.heartbeat(false)).await {
-            tracing::debug!(%error, "a worker's heartbeat did not reach the server");
-        }
-    }
-
-    /// A slot for a workflow that begins here; only if the language is polling, or the task would wait for nobody.
-    pub(crate) fn reserve_eager(&self) -> Option<Permit> {
-        let open = self.workflows.as_ref().is_some_and(|half| *half.polling.borrow() == Polling::Open);
-        open.then(|| self.vitals.workflow_tasks.try_reserve()).flatten()
-    }
-
-    /// Begins a workflow with a task that did not come by a poll.
-    pub(crate) fn begin(&self, task: Box<api::PollWorkflowTaskQueueResponse>, permit: Permit) {
-        if let Some(workflows) = &self.workflows {
-            // A worker that has ended leaves the task to its timeout.
-            let _ = workflows.shards.task(task, permit);
-        }
-    }
-
-    pub(crate) fn deployment(&self) -> Option<WorkerDeploymentOptions> {
-        self.remote.deployment()
-    }
-
-    /// Whether it takes no new tasks any more.
-    pub(crate) fn is_ending(&self) -> bool {
-        let all = [
-            self.workflows.as_ref().map(|half| &half.polling),
-            self.activities.as_ref().map(|half| &half.polling),
-            self.nexus.as_ref().map(|half| &half.polling),
-        ];
-        all.into_iter().flatten().any(|polling| match *polling.borrow() {
-            Polling::Waiting | Polling::Open => false,
-            Polling::Closing | Polling::Aborted => true,
-        })
-    }
-
-    pub(crate) fn set_polling(&self, to: Polling) {
-        let all = [
-            self.workflows.as_ref().map(|half| &half.polling),
-            self.activities.as_ref().map(|half| &half.polling),
-            self.nexus.as_ref().map(|half| &half.polling),
-        ];
-        for polling in all.into_iter().flatten() {
-            polling.send_replace(to);
-        }
-    }
-
-    /// Halves that have ended need no grace.
-    pub(crate) fn start_grace(&self) {
-        let grace = self.config.graceful_shutdown_period;
-        if let Some(activities) = &self.activities {
-            let _ = activities.inbox.send(activity::Arrival::ShutDown(grace));
-        }
-        if let Some(nexus) = &self.nexus {
-            let _ = nexus.inbox.send(nexus::Arrival::ShutDown(grace));
-        }
-    }
-
-    pub(crate) async fn announce(&self) -> ShutdownInput {
-        let last = self.namespace().heartbeats.then(|| self.heartbeat(true));
-        match self.remote.announce_end(last).await {
-            Ok(()) => ShutdownInput::Announced,
-            Err(error) => {
-                tracing::debug!(%error, "the server did not take the announcement that this worker ends");
-                ShutdownInput::NotAnnounced
-            }
-        }
-    }
-
-    /// Returns when nothing is held any more: first the runs, then the activities they may have started.
-    pub(crate) async fn drained(&self) {
-        if let Some(workflows) = &self.workflows {
-            workflows.shards.drain(!self.config.ignore_evicts_on_shutdown).await;
-        }
-        let (idle, activities) = oneshot::channel();
-        let asked = |half: &Activities| half.inbox.send(activity::Arrival::WhenIdle(idle)).is_ok();
-        if self.activities.as_ref().is_some_and(asked) {
-            let _ = activities.await;
-        }
-        let (idle, nexus) = oneshot::channel();
-        let asked = |half: &Nexus| half.inbox.send(nexus::Arrival::WhenIdle(idle)).is_ok();
-        if self.nexus.as_ref().is_some_and(asked) {
-            let _ = nexus.await;
-        }
-    }
-
-    pub(crate) fn close_doors(&self, drop: bool) {
-        if let Some(half) = &self.workflows {
-            half.activations.close(drop);
-        }
-        if let Some(half) = &self.activities {
-            half.tasks.close(drop);
-        }
-        if let Some(half) = &self.nexus {
-            half.tasks.close(drop);
-        }
-    }
-}
-
-/// What is known of the namespace now.
-pub(crate) fn facts(namespace: &Mutex<NamespaceFacts>) -> NamespaceFacts {
-    *namespace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The language asked for the first time: tasks will not wait for nobody.

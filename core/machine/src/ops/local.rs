@@ -15,6 +15,7 @@ use super::Names;
 use crate::failure::{self, ActivityWrap, retry_state, timeout_type};
 use crate::io::{LocalName, LocalReport, LocalResult, LocalTask, LocalTimeout};
 use crate::marker::{self, LocalData, LocalMarker};
+use crate::queue::Extras;
 use crate::time::{Time, duration, wire};
 
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Local {
     pub run_since: Option<Time>,
     /// Cancellation was asked for.
     pub canceling: bool,
+    /// What goes along with its marker.
+    pub extras: Option<Box<Extras>>,
 }
 
 /// Where a local activity is.
@@ -79,7 +82,12 @@ pub(crate) enum Next {
 const THRESHOLD: Duration = Duration::from_secs(60);
 
 impl Local {
-    pub fn new(command: Box<ScheduleLocalActivity>, asked_at: Time, state: State) -> Self {
+    pub fn new(
+        command: Box<ScheduleLocalActivity>,
+        extras: Option<Box<Extras>>,
+        asked_at: Time,
+        state: State,
+    ) -> Self {
         Self {
             seq: command.seq,
             names: Names::new(&command.activity_id, &command.activity_type),
@@ -90,6 +98,7 @@ impl Local {
             asked_at,
             run_since: None,
             canceling: false,
+            extras,
             command,
         }
     }
@@ -278,16 +287,24 @@ impl Local {
         Resolution::Failed(Some(failure), state)
     }
 
+    /// What the language is told of how it ended live: what it will be told in replay, where only the marker is known, and
+    /// whether it was cancelled until then.
+    pub fn told(&self, resolution: Resolution) -> Resolution {
+        let Resolution::Failed(failure, _) = resolution else { return resolution };
+        let decoded = failure.clone().and_then(|f| Failure::decode(f).ok()).unwrap_or_default();
+        Resolution::Failed(failure, self.recorded_retry_state(self.attempt, &decoded))
+    }
+
     /// Why no attempt followed one that failed: a marker does not say it, but it follows from what it says.
     fn recorded_retry_state(&self, attempt: u32, failure: &Failure) -> i32 {
         let policy = self.policy();
-        if self.canceling {
-            return retry_state::CANCEL_REQUESTED;
-        }
         if let Some(FailureInfo::TimeoutFailureInfo(t)) = &failure.failure_info
             && t.timeout_type != timeout_type::START_TO_CLOSE
         {
             return retry_state::TIMEOUT;
+        }
+        if self.canceling {
+            return retry_state::CANCEL_REQUESTED;
         }
         if !policy.retries(failure) {
             return retry_state::NON_RETRYABLE_FAILURE;

@@ -96,9 +96,12 @@ impl Run {
         }
     }
 
-    /// The next thing to do for the outside.
-    pub fn poll(&mut self) -> Option<Output> {
-        self.out.pop_front()
+    /// What is to be done for the outside, into one queue for all runs.
+    pub fn drain(&mut self, out: &mut VecDeque<Output>) {
+        out.append(&mut self.out);
+        if self.is_free() {
+            self.out = VecDeque::new(); // an idle run holds no buffer
+        }
     }
 
     /// Whether it waits for a task.
@@ -150,6 +153,9 @@ impl Run {
         let first = first_event_id(&history)?;
         let read = self.feed.last_read();
         let Some(held) = &mut self.task else { return Ok(()) };
+        if held.is_query() && !held.queries.is_empty() {
+            return Err(Fault::malformed(read, "the task has queries of the old and of the new kind"));
+        }
         let cached = read > EventId(0);
         let fits = match first {
             Some(first) => first.0 <= read.0 + 1,
@@ -408,7 +414,7 @@ impl Run {
     fn accepted(&mut self, now: Time, next: Option<Box<Task>>, reset: i64, config: &Config) {
         self.playing = None;
         if reset > 0 {
-            self.feed.dropped(EventId(reset));
+            self.feed.dropped();
             self.workflow.rewind(EventId(reset));
         } else {
             self.feed.answered();

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use outlast_proto::lens::history::SearchAttributes;
 use outlast_proto::lens::lang;
+use outlast_proto::lens::lang::update_response::Response;
 use outlast_proto::lens::lang::workflow_command::Variant as C;
 use prost::Message as _;
 
@@ -14,6 +15,7 @@ use crate::io::Note;
 use crate::marker;
 use crate::ops::child::Ask as ChildAsk;
 use crate::ops::local::{Local, State as LocalState};
+use crate::ops::update::State as UpdateState;
 use crate::ops::{Names, Op, Out, Then, activity, child, external, nexus, timer};
 use crate::queue::{Ask, Extras, Kind, NO_OP};
 use crate::ring::Ring;
@@ -48,6 +50,23 @@ impl Workflow {
             };
             self.command(variant, extras, config)?;
         }
+        self.all_updates_answered()
+    }
+
+    /// Updates are accepted or rejected in the activation that brings them: the server waits for that with the task.
+    fn all_updates_answered(&mut self) -> Result<(), Fault> {
+        if self.mode != Mode::Live || self.is_over() {
+            return Ok(());
+        }
+        for (name, &index) in &self.updates {
+            if let Some(Op::Update(op)) = self.ops.get_mut(index)
+                && op.state == UpdateState::Requested
+            {
+                return Err(Fault::misuse(format!(
+                    "no answer to the update {name:?}; accept or reject it in the activation that brings it"
+                )));
+            }
+        }
         Ok(())
     }
 
@@ -74,7 +93,7 @@ impl Workflow {
             C::CancelTimer(c) => self.cancel_timer(c.seq)?,
             C::ScheduleActivity(c) => self.schedule_activity(c, extras)?,
             C::RequestCancelActivity(c) => self.cancel_activity(c.seq)?,
-            C::ScheduleLocalActivity(c) => self.schedule_local(c)?,
+            C::ScheduleLocalActivity(c) => self.schedule_local(c, extras)?,
             C::RequestCancelLocalActivity(c) => self.cancel_local(c.seq)?,
             C::StartChildWorkflowExecution(c) => self.start_child(c, extras, config)?,
             C::CancelChildWorkflowExecution(c) => self.cancel_child(c)?,
@@ -167,11 +186,15 @@ impl Workflow {
         Ok(())
     }
 
-    fn schedule_local(&mut self, c: Box<lang::ScheduleLocalActivity>) -> Result<(), Fault> {
+    fn schedule_local(
+        &mut self,
+        c: Box<lang::ScheduleLocalActivity>,
+        extras: Option<Box<Extras>>,
+    ) -> Result<(), Fault> {
         let (seq, op) = (c.seq, self.ops.next());
         fresh(self.locals.set(seq.into(), op), "local activity", seq)?;
         let state = if self.mode == Mode::Live { LocalState::Wanted } else { LocalState::Replaying };
-        self.ops.insert(Op::Local(Box::new(Local::new(c, self.clock, state))));
+        self.ops.insert(Op::Local(Box::new(Local::new(c, extras, self.clock, state))));
         self.locals_open += 1;
         Ok(())
     }
@@ -373,6 +396,7 @@ impl Workflow {
         let Some(response) = c.response else {
             return Err(Fault::misuse(format!("an empty answer to the update {:?}", c.protocol_instance_id)));
         };
+        let rejected = op.state == UpdateState::Requested && matches!(response, Response::Rejected(_));
         let mut out = Out { op: index, jobs: &mut self.jobs, queue: &mut self.queue };
         let then = op.respond(response, extras, &mut self.messages, &mut out)?;
         if self.mode != Mode::Live {
@@ -380,6 +404,10 @@ impl Workflow {
         }
         if then == Then::Ends {
             self.end(index);
+        }
+        if rejected && self.requests_only > 0 {
+            self.requests_only -= 1;
+            self.activations -= u64::from(self.requests_only == 0);
         }
         Ok(())
     }

@@ -176,12 +176,14 @@ impl Workflow {
         if local.seq != ended.seq {
             return;
         }
-        self.jobs.push(local.job(&ended.resolution));
+        let resolution = local.told(ended.resolution);
+        self.jobs.push(local.job(&resolution));
         if let Some(time) = ended.complete_time {
             self.clock = self.clock.max(time);
         }
-        let marker = local.marker(ended.resolution, ended.complete_time, index);
-        self.queue.push(Kind::LocalMarker, ended.op, Ask::LocalMarker(Box::new(marker)), None);
+        let marker = local.marker(resolution, ended.complete_time, index);
+        let extras = local.extras.take();
+        self.queue.push(Kind::LocalMarker, ended.op, Ask::LocalMarker(Box::new(marker)), extras);
     }
 
     /// In replay the markers of the turn give the results, in their order. A result is due in the activation that its

@@ -14,6 +14,7 @@ mod record;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use outlast_proto::lens::lang::workflow_activation_job::Variant;
 use outlast_proto::lens::{api, history as h, lang};
 
 use crate::config::Config;
@@ -76,8 +77,10 @@ pub(crate) struct Workflow {
     sdk: (Bytes, Bytes),
     patches: Patches,
     inherited: Inherited,
-    /// Activations given in this turn.
+    /// Activations given in this turn, as far as they leave a trace in history.
     activations: u64,
+    /// Requests in the activation at hand, if it holds nothing but requests for updates: rejected, they leave no trace.
+    requests_only: usize,
     /// Markers that this turn recorded.
     markers: Vec<Marker>,
     /// How many of them, from the front, were delivered or passed by.
@@ -185,6 +188,7 @@ impl Workflow {
             patches: Patches::default(),
             inherited: Inherited::default(),
             activations: 0,
+            requests_only: 0,
             markers: Vec::new(),
             markers_delivered: 0,
             markers_settled: 0,
@@ -243,6 +247,8 @@ impl Workflow {
         }
         self.activations += 1;
         let jobs = self.jobs.take();
+        let requests = |j: &lang::WorkflowActivationJob| matches!(j.variant, Some(Variant::DoUpdate(_)));
+        self.requests_only = if jobs.iter().all(requests) { jobs.len() } else { 0 };
         Some(self.activation_with(jobs, self.mode == Mode::Replay))
     }
 
@@ -270,7 +276,7 @@ impl Workflow {
 
     /// The answer to the open turn: everything the code asked for and that was not sent before.
     pub fn answer(&mut self, config: &Config) -> Answer {
-        let (core_flags, lang_flags) = self.flags.take_new();
+        let (core_flags, lang_flags) = self.flags.unrecorded();
         let commands = answer::commands(&mut self.queue, &self.inherited, config);
         Answer {
             commands,
@@ -310,7 +316,7 @@ impl Workflow {
         self.history_length
     }
 
-    /// A speculative task was dropped: history goes on after `event`.
+    /// A speculative task was dropped: `event` started the last one that counts.
     pub fn rewind(&mut self, event: EventId) {
         self.history_length = event;
     }

@@ -3,10 +3,9 @@
 
 mod held;
 mod local;
+mod start;
 mod table;
-mod throttle;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,8 +15,8 @@ use outlast_machine::io::{self, LocalName, LocalTask, RunId};
 use outlast_machine::time::Time;
 use outlast_proto::coresdk::activity_result::ActivityTaskFailedCause;
 use outlast_proto::coresdk::activity_result::activity_execution_result::Status;
-use outlast_proto::coresdk::activity_task::{ActivityTask, Cancel, Start, activity_task::Variant};
-use outlast_proto::temporal::api::common::v1::{Payload, WorkflowExecution};
+use outlast_proto::coresdk::activity_task::{ActivityTask, Cancel, activity_task::Variant};
+use outlast_proto::temporal::api::common::v1::Payload;
 use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
 use outlast_proto::temporal::api::workflowservice::v1::PollActivityTaskQueueResponse;
 use prost::Message;
@@ -26,7 +25,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use table::{BeatReply, Report};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, instant, until};
 use crate::config::WorkerConfig;
 use crate::counts::Counts;
 use crate::handout::Handout;
@@ -97,10 +96,8 @@ pub(crate) async fn run(
     mut inbox: mpsc::UnboundedReceiver<Arrival>,
 ) {
     let limits = table::Limits {
-        heartbeat: throttle::HeartbeatLimits {
-            max: config.max_heartbeat_throttle_interval,
-            default: config.default_heartbeat_throttle_interval,
-        },
+        heartbeat_max: config.max_heartbeat_throttle_interval,
+        heartbeat_default: config.default_heartbeat_throttle_interval,
         buffer: config.local_timeout_buffer_for_activities,
     };
     let clock = around.clock;
@@ -118,17 +115,14 @@ pub(crate) async fn run(
     };
     loop {
         it.act();
-        let deadline = it.table.deadline().into_iter().chain(it.locals.deadline()).min();
         tokio::select! {
             arrival = inbox.recv() => match arrival {
                 Some(arrival) => it.take(clock.now(), arrival),
                 None => return,
             },
             Some(done) = it.calls.join_next() => it.done(clock.now(), done),
-            () = clock.until(deadline) => {
-                it.table.handle(clock.now(), table::Input::Tick);
-                it.locals.handle(clock.now(), local::Input::Tick);
-            }
+            () = until(it.table.deadline()) => it.table.handle(instant(), table::Input::Tick),
+            () = clock.until(it.locals.deadline()) => it.locals.handle(clock.now(), local::Input::Tick),
         }
     }
 }
@@ -146,12 +140,12 @@ impl Loop {
                     tracing::warn!(?token, "the language completed an activity that it does not hold");
                 }
                 self.held.completed(now, &token, &status);
-                self.table.handle(now, table::Input::Completed(token, status));
+                self.table.handle(instant(), table::Input::Completed(token, status));
             }
-            Arrival::Beat(token, details) => self.table.handle(now, table::Input::Beat(token, details)),
+            Arrival::Beat(token, details) => self.table.handle(instant(), table::Input::Beat(token, details)),
             Arrival::StartLocal(run, task) => self.locals.handle(now, local::Input::Start(run, task)),
             Arrival::CancelLocal(run, name) => self.locals.handle(now, local::Input::Cancel(run, name)),
-            Arrival::ShutDown(grace) => self.table.handle(now, table::Input::ShutDown(grace)),
+            Arrival::ShutDown(grace) => self.table.handle(instant(), table::Input::ShutDown(grace)),
             Arrival::WhenIdle(tell) => self.idle = Some(tell),
         }
     }
@@ -159,7 +153,7 @@ impl Loop {
     fn done(&mut self, now: Time, done: Result<Done, tokio::task::JoinError>) {
         match done {
             Ok(Done::BeatTaken(token, reply)) => {
-                self.table.handle(now, table::Input::BeatTaken(token, reply));
+                self.table.handle(instant(), table::Input::BeatTaken(token, reply));
             }
             Ok(Done::Reported(token, result)) => {
                 match result {
@@ -171,7 +165,7 @@ impl Loop {
                         tracing::warn!(%error, "the result of an activity did not reach the server")
                     }
                 }
-                self.table.handle(now, table::Input::Reported(token));
+                self.table.handle(instant(), table::Input::Reported(token));
             }
             Ok(Done::LocalSlot(permit)) => {
                 self.reserving = false;
@@ -229,7 +223,7 @@ impl Loop {
         match output {
             local::Output::Give(token, run, task) => {
                 let now = self.around.clock.now();
-                let start = local_start(&self.namespace, &run, task, now);
+                let start = start::local(&self.namespace, &run, task, now);
                 self.held.local(now, token.clone(), &start, self.spare.take());
                 let variant = Some(Variant::Start(start));
                 self.around.tasks.push(token.clone(), ActivityTask { task_token: token, variant });
@@ -248,7 +242,7 @@ impl Loop {
 
     fn start(&mut self, now: Time, task: PollActivityTaskQueueResponse, permit: Permit, eager: bool) {
         let token = task.task_token.clone();
-        let start = remote_start(task);
+        let start = start::remote(task);
         self.held.remote(now, token.clone(), &start, permit, eager);
         let span = |d: Option<prost_types::Duration>| {
             d.and_then(|d| Duration::try_from(d).ok()).filter(|d| !d.is_zero())
@@ -260,7 +254,7 @@ impl Loop {
         };
         let variant = Some(Variant::Start(start));
         self.around.tasks.push(token.clone(), ActivityTask { task_token: token, variant });
-        self.table.handle(now, table::Input::Started(started));
+        self.table.handle(instant(), table::Input::Started(started));
     }
 }
 
@@ -280,78 +274,4 @@ fn fits(limits: SizeLimits, report: Report) -> Report {
             Report::Failed { failure: Some(Box::new(failure)), cause, details: None }
         }
     }
-}
-
-/// The server's task in the language's form.
-fn remote_start(task: PollActivityTaskQueueResponse) -> Start {
-    Start {
-        workflow_namespace: task.workflow_namespace,
-        workflow_type: task.workflow_type.unwrap_or_default().name,
-        workflow_execution: task.workflow_execution,
-        activity_id: task.activity_id,
-        activity_type: task.activity_type.unwrap_or_default().name,
-        header_fields: task.header.unwrap_or_default().fields,
-        input: task.input.unwrap_or_default().payloads,
-        heartbeat_details: task.heartbeat_details.unwrap_or_default().payloads,
-        scheduled_time: task.scheduled_time,
-        current_attempt_scheduled_time: task.current_attempt_scheduled_time,
-        started_time: task.started_time,
-        attempt: u32::try_from(task.attempt).unwrap_or_default(),
-        schedule_to_close_timeout: task.schedule_to_close_timeout,
-        start_to_close_timeout: task.start_to_close_timeout,
-        heartbeat_timeout: task.heartbeat_timeout,
-        retry_policy: task.retry_policy,
-        priority: task.priority,
-        is_local: false,
-        run_id: task.activity_run_id,
-    }
-}
-
-/// A local activity in the same form.
-fn local_start(namespace: &str, run: &RunId, task: LocalTask, now: Time) -> Start {
-    let command = *task.command;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let timeout = task.start_to_close.and_then(crate::remote::wire);
-    Start {
-        workflow_namespace: namespace.to_owned(),
-        workflow_type: text(&task.workflow_type),
-        workflow_execution: Some(WorkflowExecution {
-            workflow_id: task.workflow_id,
-            run_id: run.to_string(),
-        }),
-        activity_id: text(&command.activity_id),
-        activity_type: text(&command.activity_type),
-        header_fields: headers(command.headers),
-        input: command.arguments.into_iter().filter_map(readable::<Payload>).collect(),
-        scheduled_time: Some(task.original_schedule_time.timestamp()),
-        current_attempt_scheduled_time: Some(task.schedule_time.timestamp()),
-        started_time: Some(now.timestamp()),
-        attempt: task.attempt,
-        schedule_to_close_timeout: command.schedule_to_close_timeout,
-        start_to_close_timeout: timeout.or(command.start_to_close_timeout),
-        retry_policy: command.retry_policy.and_then(readable),
-        is_local: true,
-        ..Default::default()
-    }
-}
-
-/// One entry of an encoded map from text to payloads.
-#[derive(Clone, PartialEq, Message)]
-struct HeaderEntry {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<Payload>,
-}
-
-fn headers(entries: Vec<Bytes>) -> BTreeMap<String, Payload> {
-    let entries = entries.into_iter().filter_map(readable::<HeaderEntry>);
-    entries.map(|entry| (entry.key, entry.value.unwrap_or_default())).collect()
-}
-
-/// What the language itself wrote and sent to us; it can be read unless the language is broken.
-fn readable<M: Message + Default>(encoded: Bytes) -> Option<M> {
-    M::decode(encoded)
-        .inspect_err(|error| tracing::error!(%error, "the language sent a damaged message"))
-        .ok()
 }

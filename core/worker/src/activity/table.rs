@@ -4,16 +4,15 @@
 //! It knows nothing of slots, RPCs or the queue to the language.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use outlast_machine::time::Time;
 use outlast_proto::coresdk::activity_result::activity_execution_result::Status;
 use outlast_proto::coresdk::activity_task::{ActivityCancelReason, ActivityCancellationDetails, Cancel};
 use outlast_proto::temporal::api::common::v1::{Payload, Payloads};
 use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
 
-use super::throttle::{HeartbeatLimits, Throttle};
+use crate::throttle::{Ending, HeartbeatThrottle, heartbeat_interval};
 
 /// An activity was handed to the language.
 #[derive(Clone, Debug)]
@@ -70,7 +69,10 @@ pub(crate) enum Report {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    pub(crate) heartbeat: HeartbeatLimits,
+    /// Heartbeats go to the server at least this often, if the language makes them.
+    pub(crate) heartbeat_max: Duration,
+    /// The same for activities without a heartbeat timeout.
+    pub(crate) heartbeat_default: Duration,
     /// Given on top of each timeout, since the server decides first.
     pub(crate) buffer: Duration,
 }
@@ -89,18 +91,18 @@ enum Phase {
 struct Entry {
     phase: Phase,
     cancelled: Option<ActivityCancelReason>,
-    throttle: Throttle<Vec<Payload>>,
+    throttle: HeartbeatThrottle<Vec<Payload>>,
     last_details: Option<Vec<Payload>>,
-    close_by: Option<Time>,
+    close_by: Option<Instant>,
     heartbeat: Option<Duration>,
-    beat_by: Option<Time>,
-    armed: Option<Time>,
+    beat_by: Option<Instant>,
+    armed: Option<Instant>,
 }
 
 #[derive(Debug)]
 enum Grace {
     Running,
-    Until(Time),
+    Until(Instant),
     Over,
 }
 
@@ -109,7 +111,7 @@ enum Grace {
 pub(crate) struct Table {
     limits: Limits,
     entries: BTreeMap<Bytes, Entry>,
-    timers: BTreeSet<(Time, Bytes)>,
+    timers: BTreeSet<(Instant, Bytes)>,
     grace: Grace,
     out: VecDeque<Output>,
 }
@@ -137,7 +139,7 @@ impl Table {
         self.out.pop_front()
     }
 
-    pub(crate) fn deadline(&self) -> Option<Time> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let first = self.timers.first().map(|(at, _)| *at);
         match self.grace {
             Grace::Until(at) => Some(first.map_or(at, |first| first.min(at))),
@@ -145,12 +147,12 @@ impl Table {
         }
     }
 
-    pub(crate) fn handle(&mut self, now: Time, input: Input) {
+    pub(crate) fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Started(started) => self.started(now, started),
             Input::Beat(token, details) => self.beat(now, token, details),
-            Input::BeatTaken(token, reply) => self.beat_taken(token, reply),
-            Input::Completed(token, status) => self.completed(now, token, *status),
+            Input::BeatTaken(token, reply) => self.beat_taken(now, token, reply),
+            Input::Completed(token, status) => self.completed(token, *status),
             Input::Reported(token) => self.remove(token),
             Input::ShutDown(None) => {}
             Input::ShutDown(Some(grace)) => self.grace = Grace::Until(now + grace),
@@ -158,13 +160,14 @@ impl Table {
         }
     }
 
-    fn started(&mut self, now: Time, started: Started) {
+    fn started(&mut self, now: Instant, started: Started) {
         let Started { token, start_to_close, heartbeat } = started;
-        let buffer = self.limits.buffer;
+        let Limits { heartbeat_max, heartbeat_default, buffer } = self.limits;
+        let interval = heartbeat_interval(heartbeat, heartbeat_default, heartbeat_max);
         let entry = Entry {
             phase: Phase::Running,
             cancelled: None,
-            throttle: Throttle::new(self.limits.heartbeat.interval(heartbeat)),
+            throttle: HeartbeatThrottle::new(interval),
             last_details: None,
             close_by: start_to_close.map(|d| now + d + buffer),
             heartbeat,
@@ -178,7 +181,7 @@ impl Table {
         self.arm(&token);
     }
 
-    fn beat(&mut self, now: Time, token: Bytes, details: Vec<Payload>) {
+    fn beat(&mut self, now: Instant, token: Bytes, details: Vec<Payload>) {
         let Some(entry) = self.entries.get_mut(&token) else { return };
         match entry.phase {
             Phase::Running => {}
@@ -186,15 +189,15 @@ impl Table {
         }
         entry.last_details = Some(details.clone());
         entry.beat_by = entry.heartbeat.map(|d| now + d + self.limits.buffer);
-        if let Some(details) = entry.throttle.offer(now, details) {
+        if let Some(details) = entry.throttle.record(details, now) {
             self.out.push_back(Output::Beat(token.clone(), details));
         }
         self.arm(&token);
     }
 
-    fn beat_taken(&mut self, token: Bytes, reply: BeatReply) {
+    fn beat_taken(&mut self, now: Instant, token: Bytes, reply: BeatReply) {
         let Some(entry) = self.entries.get_mut(&token) else { return };
-        entry.throttle.taken();
+        let next = entry.throttle.answered(now);
         match std::mem::replace(&mut entry.phase, Phase::Reporting) {
             Phase::Running if reply.not_found => {
                 entry.phase = Phase::Gone;
@@ -211,6 +214,9 @@ impl Table {
                 if let Some(reason) = reason {
                     self.cancel(&token, reason, reply);
                 }
+                if let Some(details) = next {
+                    self.out.push_back(Output::Beat(token.clone(), details));
+                }
             }
             Phase::Flushing(_) if reply.not_found => return self.remove(token),
             Phase::Flushing(report) => self.out.push_back(Output::Report(token.clone(), report)),
@@ -220,7 +226,7 @@ impl Table {
         self.arm(&token);
     }
 
-    fn completed(&mut self, now: Time, token: Bytes, status: Status) {
+    fn completed(&mut self, token: Bytes, status: Status) {
         let Some(entry) = self.entries.get_mut(&token) else { return };
         match entry.phase {
             Phase::Running => {}
@@ -244,7 +250,7 @@ impl Table {
             }
             Status::Cancelled(cancellation) => {
                 let report = Report::Cancelled(cancellation.failure.and_then(details));
-                if let Some(details) = entry.throttle.flush(now) {
+                if let Some(details) = entry.throttle.end(Ending::Cancelled) {
                     entry.phase = Phase::Flushing(report);
                     self.out.push_back(Output::Beat(token.clone(), details));
                     return self.arm(&token);
@@ -257,7 +263,7 @@ impl Table {
         self.arm(&token);
     }
 
-    fn tick(&mut self, now: Time) {
+    fn tick(&mut self, now: Instant) {
         if let Grace::Until(at) = self.grace
             && at <= now
         {
@@ -276,13 +282,13 @@ impl Table {
         }
     }
 
-    fn due(&mut self, now: Time, token: &Bytes) {
+    fn due(&mut self, now: Instant, token: &Bytes) {
         let Some(entry) = self.entries.get_mut(token) else { return };
-        let late = |by: Option<Time>| by.is_some_and(|by| by <= now);
+        let late = |by: Option<Instant>| by.is_some_and(|by| by <= now);
         if late(entry.close_by) || late(entry.beat_by) {
             (entry.close_by, entry.beat_by, entry.heartbeat) = (None, None, None);
             self.cancel(token, ActivityCancelReason::TimedOut, BeatReply::default());
-        } else if let Some(details) = entry.throttle.due(now) {
+        } else if let Some(details) = entry.throttle.tick(now) {
             self.out.push_back(Output::Beat(token.clone(), details));
         }
     }

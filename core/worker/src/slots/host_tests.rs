@@ -1,3 +1,5 @@
+//! What a host says of itself, read from made-up files.
+
 use super::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 

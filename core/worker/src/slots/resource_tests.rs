@@ -1,3 +1,5 @@
+//! Stories of slots that follow memory and CPU.
+
 use super::super::host::{HostReader, Reading};
 use super::*;
 use crate::telemetry::{MetricsOptions, Prometheus};

@@ -1,3 +1,5 @@
+//! Metrics sent to an OpenTelemetry collector on loopback.
+
 use super::*;
 use crate::telemetry::{Metrics, MetricsOptions, names};
 use http_body_util::{BodyExt, Full};

@@ -11,7 +11,8 @@ use outlast_proto::lens::lang;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Activities, NamespaceFacts, Nexus, Shared, Tasks, Worker, Workflows};
+use super::shared::{Activities, NamespaceFacts, Nexus, Shared, Workflows};
+use super::{Tasks, Worker};
 use crate::clock::Clock;
 use crate::conduct::{Players, conduct};
 use crate::config::{Versioning, WorkerConfig};

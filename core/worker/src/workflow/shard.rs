@@ -84,7 +84,6 @@ impl Loop {
             Arrival::Input(input) => Some(input),
             Arrival::Drain { evict, idle } => {
                 self.draining = Some(Draining { evict, idle });
-                self.evict_all();
                 None
             }
         }
@@ -99,7 +98,8 @@ impl Loop {
         }
     }
 
-    /// Says that nothing is held any more. `true`: runs that came back from waiting were asked to leave first.
+    /// Once no task is held, lets all runs leave, and says so when they have. A task that is held is finished first, with
+    /// its local activities: dropped, it would come back only after its timeout. `true`: runs were asked to leave.
     fn end(&mut self) -> bool {
         if !self.shard.is_idle() {
             return false;
@@ -162,7 +162,8 @@ impl Loop {
         let eager = reserve(self.around.eager.as_ref(), &mut done.commands);
         let ticket = done.ticket;
         self.held.completes(self.around.clock.now(), &done);
-        let wants_next = !done.closes && self.draining.is_none();
+        // A worker that ends takes no more tasks, but local activities that run need one to be recorded in.
+        let wants_next = !done.closes && (self.draining.is_none() || done.force_new_task);
         self.calls.spawn(async move {
             let reply = remote.complete(done, wants_next).await;
             Done::Completed { run, ticket, reply, eager }

@@ -1,3 +1,5 @@
+//! Stories of pollers with scripted polls, in virtual time.
+
 use super::super::{Poll, PollerBehavior, Scaling, split};
 use super::*;
 use crate::slots::{FixedSlots, SlotKind, SlotsOptions, Wanted};

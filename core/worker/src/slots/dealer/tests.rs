@@ -1,3 +1,5 @@
+//! Stories of slots: permits are never lost and never given twice.
+
 use super::super::host::{HostReader, HostSampler, Reading};
 use super::super::supplier::Boxed;
 use super::super::{

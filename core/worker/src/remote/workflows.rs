@@ -1,0 +1,280 @@
+//! Workflow tasks: polled, their histories fetched, answered.
+
+use bytes::Bytes;
+use outlast_client::{CallOptions, Code, Error, Kind};
+use outlast_machine::io::{Fetch, FetchFailed, Page, QueryAnswer, QueryResult, TaskCompletion, TaskFailure};
+use outlast_proto::lens::api as lens;
+use outlast_proto::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
+use outlast_proto::temporal::api::enums::v1::{QueryResultType, TaskQueueKind, WorkflowTaskFailedCause};
+use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
+use outlast_proto::temporal::api::workflowservice::v1 as api;
+use prost::Message;
+
+use super::{Remote, queue, wire};
+use crate::pollers::Polled;
+
+const SERVICE: &str = "temporal.api.workflowservice.v1.WorkflowService";
+
+/// A task as a poll gave it.
+#[derive(Debug)]
+pub(crate) enum WorkflowPoll {
+    Task(Box<lens::PollWorkflowTaskQueueResponse>),
+    /// A message that cannot be read, but for its token.
+    Unreadable {
+        token: Bytes,
+        problem: String,
+    },
+}
+
+/// What the server gave with its reply to a completed task.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) task: Option<Box<lens::PollWorkflowTaskQueueResponse>>,
+    pub(crate) activities: Vec<api::PollActivityTaskQueueResponse>,
+    pub(crate) reset_history_event_id: i64,
+}
+
+impl Remote {
+    pub(crate) async fn poll_workflow(
+        &self,
+        sticky: bool,
+        options: CallOptions,
+    ) -> Result<Polled<WorkflowPoll>, Error> {
+        let normal = self.config.task_queue.clone();
+        let task_queue = match self.sticky.as_ref().filter(|_| sticky) {
+            Some(name) => queue(name.clone(), TaskQueueKind::Sticky, normal),
+            None => queue(normal, TaskQueueKind::Normal, String::new()),
+        };
+        #[expect(deprecated, reason = "what servers of the older versioning read")]
+        let request = api::PollWorkflowTaskQueueRequest {
+            namespace: self.namespace(),
+            task_queue: Some(task_queue),
+            identity: self.identity.clone(),
+            worker_instance_key: self.instance_key.clone(),
+            worker_version_capabilities: self.capabilities(),
+            deployment_options: self.deployment(),
+            ..Default::default()
+        };
+        let options = CallOptions {
+            namespace: Some(self.namespace()),
+            retry: outlast_client::RetryKind::LongPoll,
+            ..options
+        };
+        let request = request.encode_to_vec().into();
+        let answer = self.client().call_bytes(SERVICE, "PollWorkflowTaskQueue", request, options).await?;
+        let polled = read_poll(answer);
+        match &polled.task {
+            Some(_) => self.metrics.workflow_polls_succeeded.add(1),
+            None => self.metrics.workflow_polls_empty.add(1),
+        }
+        Ok(polled)
+    }
+
+    pub(crate) async fn fetch(&self, fetch: Fetch) -> Result<Page, FetchFailed> {
+        let request = api::GetWorkflowExecutionHistoryRequest {
+            namespace: self.namespace(),
+            execution: Some(WorkflowExecution {
+                workflow_id: fetch.workflow_id,
+                run_id: fetch.run.to_string(),
+            }),
+            next_page_token: fetch.page,
+            ..Default::default()
+        };
+        let answer = self.client().get_workflow_execution_history(&request, CallOptions::default()).await;
+        match answer {
+            Ok(page) => {
+                Ok(Page { history: page.history.unwrap_or_default(), next_page: page.next_page_token })
+            }
+            Err(error) => Err(FetchFailed { message: error.to_string() }),
+        }
+    }
+
+    /// Answers a workflow task. Commands are moved; payloads in them stay closed. `wants_next`: the server may answer
+    /// with the next task of the run.
+    pub(crate) async fn complete(&self, done: TaskCompletion, wants_next: bool) -> Result<Accepted, Error> {
+        let request = self.completion(done, wants_next);
+        let answer = self.client().respond_workflow_task_completed(&request, CallOptions::default()).await?;
+        let mut activities = Vec::with_capacity(answer.activity_tasks.len());
+        for task in answer.activity_tasks {
+            match api::PollActivityTaskQueueResponse::decode(task) {
+                Ok(task) => activities.push(task),
+                Err(problem) => {
+                    tracing::error!(%problem, "an eager activity task cannot be read; it will time out")
+                }
+            }
+        }
+        let task = match answer.workflow_task.and_then(|task| read_poll(task).task) {
+            Some(WorkflowPoll::Task(task)) => Some(task),
+            Some(WorkflowPoll::Unreadable { token, problem }) => {
+                self.refuse(token, &problem).await;
+                None
+            }
+            None => None,
+        };
+        Ok(Accepted { task, activities, reset_history_event_id: answer.reset_history_event_id })
+    }
+
+    fn completion(
+        &self,
+        done: TaskCompletion,
+        wants_next: bool,
+    ) -> lens::RespondWorkflowTaskCompletedRequest {
+        let sticky_attributes = self.sticky.as_ref().map(|name| lens::StickyExecutionAttributes {
+            worker_task_queue: Some(lens::TaskQueue {
+                name: Bytes::copy_from_slice(name.as_bytes()),
+                kind: TaskQueueKind::Sticky.into(),
+                normal_name: Bytes::copy_from_slice(self.config.task_queue.as_bytes()),
+            }),
+            schedule_to_start_timeout: wire(self.config.sticky_queue_schedule_to_start_timeout),
+        });
+        let (sdk_name, sdk_version) = match done.write_sdk {
+            true => (self.config.sdk.name.clone(), self.config.sdk.version.clone()),
+            false => Default::default(),
+        };
+        lens::RespondWorkflowTaskCompletedRequest {
+            task_token: done.token,
+            commands: done.commands,
+            messages: done.messages,
+            query_results: done.query_results,
+            identity: self.identity.clone(),
+            namespace: self.namespace(),
+            return_new_workflow_task: sticky_attributes.is_some() && wants_next,
+            sticky_attributes,
+            force_create_new_workflow_task: done.force_new_task,
+            worker_version_stamp: self.stamp().map(|stamp| stamp.encode_to_vec().into()),
+            sdk_metadata: Some(lens::WorkflowTaskCompletedMetadata {
+                core_used_flags: done.core_flags,
+                lang_used_flags: done.lang_flags,
+                sdk_name,
+                sdk_version,
+            }),
+            metering_metadata: Some(lens::MeteringMetadata {
+                nonfirst_local_activity_execution_attempts: done.nonfirst_local_attempts,
+            }),
+            capabilities: Some(lens::respond_workflow_task_completed_request::Capabilities {
+                discard_speculative_workflow_task_with_events: true,
+            }),
+            versioning_behavior: done.versioning_behavior,
+            deployment_options: self.deployment().map(|options| options.encode_to_vec().into()),
+            worker_instance_key: self.instance_key.clone(),
+            ..Default::default()
+        }
+    }
+
+    pub(crate) async fn fail(&self, failed: TaskFailure) -> Result<(), Error> {
+        let failure = Failure::decode(failed.failure).unwrap_or_else(|problem| {
+            application(&format!("a workflow task failed, and its failure cannot be read: {problem}"))
+        });
+        #[expect(deprecated, reason = "what servers of the older versioning read")]
+        let request = api::RespondWorkflowTaskFailedRequest {
+            task_token: failed.token,
+            cause: failed.cause,
+            failure: Some(failure),
+            identity: self.identity.clone(),
+            namespace: self.namespace(),
+            worker_version: self.stamp(),
+            deployment_options: self.deployment(),
+            ..Default::default()
+        };
+        self.client().respond_workflow_task_failed(&request, CallOptions::default()).await.map(|_| ())
+    }
+
+    /// Fails a task that cannot be read, so that people see why, instead of a timeout.
+    pub(crate) async fn refuse(&self, token: Bytes, problem: &str) {
+        tracing::error!(problem, "a workflow task cannot be read");
+        let failed = TaskFailure {
+            ticket: outlast_machine::io::Ticket(0),
+            token,
+            cause: WorkflowTaskFailedCause::WorkflowWorkerUnhandledFailure.into(),
+            failure: application(&format!("the workflow task cannot be read: {problem}"))
+                .encode_to_vec()
+                .into(),
+            workflow_type: Bytes::new(),
+        };
+        if let Err(error) = self.fail(failed).await {
+            tracing::warn!(%error, "that a workflow task cannot be read could not be told");
+        }
+    }
+
+    /// Answers a legacy query; an answer that is too large becomes a failure that says so.
+    pub(crate) async fn answer(&self, answer: QueryAnswer) -> Result<(), Error> {
+        let QueryAnswer { token, result, .. } = answer;
+        let request = self.query_answer(token.clone(), result);
+        let said = self.client().respond_query_task_completed(&request, CallOptions::default()).await;
+        let error = match said {
+            Ok(_) => return Ok(()),
+            Err(error) if error.code == Code::NotFound => return Ok(()),
+            Err(error) => error,
+        };
+        if error.kind != Kind::TooLarge {
+            return Err(error);
+        }
+        let failed = QueryResult::Failed {
+            failure: application(&error.to_string()).encode_to_vec().into(),
+            cause: WorkflowTaskFailedCause::GrpcMessageTooLarge.into(),
+        };
+        let request = self.query_answer(token, failed);
+        self.client().respond_query_task_completed(&request, CallOptions::default()).await.map(|_| ())
+    }
+
+    fn query_answer(&self, task_token: Bytes, result: QueryResult) -> api::RespondQueryTaskCompletedRequest {
+        let base = api::RespondQueryTaskCompletedRequest {
+            task_token,
+            namespace: self.namespace(),
+            ..Default::default()
+        };
+        let failed = |failure: Failure, cause| api::RespondQueryTaskCompletedRequest {
+            completed_type: QueryResultType::Failed.into(),
+            error_message: failure.message.clone(),
+            failure: Some(failure),
+            cause,
+            ..base.clone()
+        };
+        let unreadable = |problem| application(&format!("the query's answer cannot be read: {problem}"));
+        match result {
+            QueryResult::Answered(payload) => match payload.map(Payload::decode).transpose() {
+                Ok(payload) => api::RespondQueryTaskCompletedRequest {
+                    completed_type: QueryResultType::Answered.into(),
+                    query_result: Some(Payloads { payloads: payload.into_iter().collect() }),
+                    ..base
+                },
+                Err(problem) => failed(unreadable(problem), 0),
+            },
+            QueryResult::Failed { failure, cause } => {
+                failed(Failure::decode(failure).unwrap_or_else(unreadable), cause)
+            }
+        }
+    }
+}
+
+/// Only the token of a task: what can be read of a message that is damaged further in.
+#[derive(Clone, PartialEq, Message)]
+struct TokenOnly {
+    #[prost(bytes = "bytes", tag = "1")]
+    token: Bytes,
+}
+
+fn read_poll(answer: Bytes) -> Polled<WorkflowPoll> {
+    match lens::PollWorkflowTaskQueueResponse::decode(answer.clone()) {
+        Ok(task) => {
+            let suggestion =
+                task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
+            let backlog = u64::try_from(task.backlog_count_hint).ok();
+            let task = (!task.task_token.is_empty()).then(|| WorkflowPoll::Task(Box::new(task)));
+            Polled { task, suggestion, backlog }
+        }
+        Err(problem) => {
+            let token = TokenOnly::decode(answer).map(|known| known.token).unwrap_or_default();
+            let task = Some(WorkflowPoll::Unreadable { token, problem: problem.to_string() });
+            Polled { task, suggestion: None, backlog: None }
+        }
+    }
+}
+
+fn application(message: &str) -> Failure {
+    Failure {
+        message: message.to_owned(),
+        failure_info: Some(FailureInfo::ApplicationFailureInfo(ApplicationFailureInfo::default())),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,182 @@
+//! What the caller, the loops and the conductor of one worker share: the ways into its halves, and what is known of the
+//! namespace.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use outlast_proto::coresdk;
+use outlast_proto::lens::{api, lang};
+use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
+use outlast_proto::temporal::api::worker::v1::WorkerHeartbeat;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::WorkerConfig;
+use crate::handout::Handout;
+use crate::heartbeat::Vitals;
+use crate::permits::Permit;
+use crate::poll::Polling;
+use crate::remote::Remote;
+use crate::shutdown::Input as ShutdownInput;
+use crate::sizes::SizeLimits;
+use crate::workflow::Shards;
+use crate::{activity, nexus};
+
+/// What the caller, the loops and the conductor share.
+pub(crate) struct Shared {
+    pub(crate) config: WorkerConfig,
+    pub(super) remote: Arc<Remote>,
+    pub(super) workflows: Option<Workflows>,
+    pub(super) activities: Option<Activities>,
+    pub(super) nexus: Option<Nexus>,
+    pub(super) namespace: Arc<Mutex<NamespaceFacts>>,
+    pub(super) vitals: Vitals,
+}
+
+pub(super) struct Workflows {
+    pub(super) shards: Shards,
+    pub(super) activations: Arc<Handout<lang::WorkflowActivation>>,
+    pub(super) polling: watch::Sender<Polling>,
+}
+
+pub(super) struct Activities {
+    pub(super) inbox: mpsc::UnboundedSender<activity::Arrival>,
+    pub(super) tasks: Arc<Handout<coresdk::activity_task::ActivityTask>>,
+    pub(super) polling: watch::Sender<Polling>,
+}
+
+pub(super) struct Nexus {
+    pub(super) inbox: mpsc::UnboundedSender<nexus::Arrival>,
+    pub(super) tasks: Arc<Handout<coresdk::nexus::NexusTask>>,
+    pub(super) polling: watch::Sender<Polling>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let config = &self.config;
+        write!(f, "{}/{} ({})", config.namespace, config.task_queue, self.remote.identity())
+    }
+}
+
+/// What the namespace can do; nothing before `validate`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NamespaceFacts {
+    pub(crate) known: bool,
+    /// The server answers polls of a worker that announced its end.
+    pub(crate) ends_polls: bool,
+    pub(crate) autoscaling: bool,
+    pub(crate) heartbeats: bool,
+    pub(crate) sizes: SizeLimits,
+}
+
+impl Shared {
+    pub(crate) fn namespace(&self) -> NamespaceFacts {
+        facts(&self.namespace)
+    }
+
+    fn heartbeat(&self, ending: bool) -> WorkerHeartbeat {
+        let remote = &self.remote;
+        self.vitals.heartbeat(&self.config, remote.identity(), &remote.instance_key, ending)
+    }
+
+    pub(crate) async fn send_heartbeat(&self) {
+        if let Err(error) = self.remote.send_heartbeat(self.heartbeat(false)).await {
+            tracing::debug!(%error, "a worker's heartbeat did not reach the server");
+        }
+    }
+
+    /// A slot for a workflow that begins here; only if the language is polling, or the task would wait for nobody.
+    pub(crate) fn reserve_eager(&self) -> Option<Permit> {
+        let open = self.workflows.as_ref().is_some_and(|half| *half.polling.borrow() == Polling::Open);
+        open.then(|| self.vitals.workflow_tasks.try_reserve()).flatten()
+    }
+
+    /// Begins a workflow with a task that did not come by a poll.
+    pub(crate) fn begin(&self, task: Box<api::PollWorkflowTaskQueueResponse>, permit: Permit) {
+        if let Some(workflows) = &self.workflows {
+            // A worker that has ended leaves the task to its timeout.
+            let _ = workflows.shards.task(task, permit);
+        }
+    }
+
+    pub(crate) fn deployment(&self) -> Option<WorkerDeploymentOptions> {
+        self.remote.deployment()
+    }
+
+    /// Whether it takes no new tasks any more.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.pollings().any(|polling| match *polling.borrow() {
+            Polling::Waiting | Polling::Open => false,
+            Polling::Closing | Polling::Aborted => true,
+        })
+    }
+
+    fn pollings(&self) -> impl Iterator<Item = &watch::Sender<Polling>> {
+        let all = [
+            self.workflows.as_ref().map(|half| &half.polling),
+            self.activities.as_ref().map(|half| &half.polling),
+            self.nexus.as_ref().map(|half| &half.polling),
+        ];
+        all.into_iter().flatten()
+    }
+
+    pub(crate) fn set_polling(&self, to: Polling) {
+        for polling in self.pollings() {
+            polling.send_replace(to);
+        }
+    }
+
+    /// Halves that have ended need no grace.
+    pub(crate) fn start_grace(&self) {
+        let grace = self.config.graceful_shutdown_period;
+        if let Some(activities) = &self.activities {
+            let _ = activities.inbox.send(activity::Arrival::ShutDown(grace));
+        }
+        if let Some(nexus) = &self.nexus {
+            let _ = nexus.inbox.send(nexus::Arrival::ShutDown(grace));
+        }
+    }
+
+    pub(crate) async fn announce(&self) -> ShutdownInput {
+        let last = self.namespace().heartbeats.then(|| self.heartbeat(true));
+        match self.remote.announce_end(last).await {
+            Ok(()) => ShutdownInput::Announced,
+            Err(error) => {
+                tracing::debug!(%error, "the server did not take the announcement that this worker ends");
+                ShutdownInput::NotAnnounced
+            }
+        }
+    }
+
+    /// Returns when nothing is held any more: first the runs, then the activities they may have started.
+    pub(crate) async fn drained(&self) {
+        if let Some(workflows) = &self.workflows {
+            workflows.shards.drain(!self.config.ignore_evicts_on_shutdown).await;
+        }
+        let (idle, activities) = oneshot::channel();
+        let asked = |half: &Activities| half.inbox.send(activity::Arrival::WhenIdle(idle)).is_ok();
+        if self.activities.as_ref().is_some_and(asked) {
+            let _ = activities.await;
+        }
+        let (idle, nexus) = oneshot::channel();
+        let asked = |half: &Nexus| half.inbox.send(nexus::Arrival::WhenIdle(idle)).is_ok();
+        if self.nexus.as_ref().is_some_and(asked) {
+            let _ = nexus.await;
+        }
+    }
+
+    pub(crate) fn close_doors(&self, drop: bool) {
+        if let Some(half) = &self.workflows {
+            half.activations.close(drop);
+        }
+        if let Some(half) = &self.activities {
+            half.tasks.close(drop);
+        }
+        if let Some(half) = &self.nexus {
+            half.tasks.close(drop);
+        }
+    }
+}
+
+/// What is known of the namespace now.
+pub(crate) fn facts(namespace: &Mutex<NamespaceFacts>) -> NamespaceFacts {
+    *namespace.lock().unwrap_or_else(PoisonError::into_inner)
+}
