@@ -137,6 +137,10 @@ impl Scene {
 
     /// A worker that the scenario ends itself.
     pub async fn run_worker(&self, change: impl FnOnce(&mut WorkerConfig)) -> Running {
+        self.run_worker_of(self.client.clone(), change).await
+    }
+
+    pub async fn run_worker_of(&self, client: Client, change: impl FnOnce(&mut WorkerConfig)) -> Running {
         let mut config = WorkerConfig {
             max_cached_workflows: 100,
             shutdown_limit: Duration::from_secs(20),
@@ -144,7 +148,7 @@ impl Scene {
             ..WorkerConfig::new("default", &self.queue)
         };
         change(&mut config);
-        self.speak_for(Worker::new(self.client.clone(), config).unwrap()).await
+        self.speak_for(Worker::new(client, config).unwrap()).await
     }
 
     async fn speak_for(&self, worker: Worker) -> Running {
@@ -167,6 +171,27 @@ impl Scene {
             tasks.push(tokio::spawn(nexus::handle(worker.clone(), self.client.clone(), journal.clone())));
         }
         Running { worker, tasks }
+    }
+
+    pub fn workers(&self) -> Vec<Worker> {
+        self.workers.iter().map(|running| running.worker.clone()).collect()
+    }
+
+    /// Waits until somebody polls the queue.
+    pub async fn until_polled(&self) {
+        let request = api::DescribeTaskQueueRequest {
+            namespace: "default".into(),
+            task_queue: self.task_queue(),
+            task_queue_type: 1,
+            ..Default::default()
+        };
+        loop {
+            let described: api::DescribeTaskQueueResponse =
+                self.call(path::DESCRIBE_TASK_QUEUE, &request).await.unwrap();
+            if !described.pollers.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Ends the workers that the scenario did not end itself.
@@ -252,8 +277,30 @@ impl Scene {
 
     /// How the run ended, in words.
     pub async fn end(&self, run: &Run) -> String {
-        let closed = self.events(run, true, |_| true).await;
-        end(closed.last().unwrap())
+        self.events(run, true, |_| true).await;
+        // Asked for the end alone, the server shows a run that is tried again as if it continued as new.
+        end(self.history(run).await.events.last().unwrap())
+    }
+
+    /// The same, where calls may fail because the server is away.
+    pub async fn end_despite_outage(&self, run: &Run) -> String {
+        let request = api::GetWorkflowExecutionHistoryRequest {
+            namespace: "default".into(),
+            execution: execution(run),
+            wait_new_event: true,
+            history_event_filter_type: HistoryEventFilterType::CloseEvent.into(),
+            ..Default::default()
+        };
+        loop {
+            let page: Result<api::GetWorkflowExecutionHistoryResponse, Error> = self
+                .client
+                .call(path::GET_WORKFLOW_EXECUTION_HISTORY, &request, CallOptions::long_poll())
+                .await;
+            let events = page.ok().and_then(|page| page.history).unwrap_or_default().events;
+            if let Some(closed) = events.last() {
+                return end(closed);
+            }
+        }
     }
 
     /// The events of a run, long-polled for until they satisfy; only the closing one if asked.
@@ -297,28 +344,21 @@ impl Scene {
 
     /// All events of the run so far, all pages.
     pub async fn history(&self, run: &Run) -> History {
-        self.history_by(run, 0).await.0
-    }
-
-    /// The same by pages of this size; and the number of pages.
-    pub async fn history_by(&self, run: &Run, maximum_page_size: i32) -> (History, usize) {
         let mut request = api::GetWorkflowExecutionHistoryRequest {
             namespace: "default".into(),
             execution: execution(run),
-            maximum_page_size,
             ..Default::default()
         };
         let mut history = History::default();
-        for pages in 1.. {
+        loop {
             let page: api::GetWorkflowExecutionHistoryResponse =
                 self.call(path::GET_WORKFLOW_EXECUTION_HISTORY, &request).await.unwrap();
             history.events.extend(page.history.unwrap_or_default().events);
             if page.next_page_token.is_empty() {
-                return (history, pages);
+                return history;
             }
             request.next_page_token = page.next_page_token;
         }
-        unreachable!()
     }
 
     pub async fn count(&self, run: &Run, kind: EventType) -> usize {

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use outlast_core::Client;
+use outlast_core::{Client, ClientOptions};
 use tokio::time::{Instant, sleep};
 
 /// Starts the server below a shell that ends it when its input ends: also if the tests are killed. A first line of
@@ -17,20 +17,21 @@ const GUARD: &str = r#"directory=$1; shift; "$@" >/dev/null 2>&1 & pid=$!
 read -r keep; kill -9 $pid; wait $pid 2>/dev/null; [ -n "$keep" ] || rm -rf "$directory""#;
 
 pub struct Server {
-    guard: Child,
+    guard: Mutex<Child>,
     port: u16,
     directory: PathBuf,
+    settings: &'static [&'static str],
 }
 
 impl Server {
     /// The server that the scenarios share; `None`, said aloud, where there is none to be had.
     pub fn shared() -> Option<&'static Server> {
         static SHARED: OnceLock<Option<Server>> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start("shared")).as_ref()
+        SHARED.get_or_init(|| Self::start("shared", &[])).as_ref()
     }
 
-    /// A server of one's own.
-    pub fn start(name: &str) -> Option<Self> {
+    /// A server of one's own, with dynamic settings.
+    pub fn start(name: &str, settings: &'static [&'static str]) -> Option<Self> {
         let Some(binary) = std::env::var_os("OUTLAST_TEMPORAL_BIN") else {
             skip("conformance: OUTLAST_TEMPORAL_BIN names no server, no scenario was played");
             return None;
@@ -39,27 +40,32 @@ impl Server {
             std::env::temp_dir().join(format!("outlast-conformance-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Some(Self { guard: launch(Path::new(&binary), port, &directory), port, directory })
+        Some(Self {
+            guard: Mutex::new(launch(Path::new(&binary), port, &directory, settings)),
+            port,
+            directory,
+            settings,
+        })
     }
 
     /// Ends the process and starts another one on the same port and the same database.
-    pub fn restart(&mut self) {
+    pub fn restart(&self) {
         let binary = std::env::var_os("OUTLAST_TEMPORAL_BIN").unwrap();
-        self.guard.stdin.as_mut().unwrap().write_all(b"keep\n").unwrap();
-        self.stop();
-        self.guard = launch(Path::new(&binary), self.port, &self.directory);
-    }
-
-    fn stop(&mut self) {
-        drop(self.guard.stdin.take());
-        self.guard.wait().unwrap();
+        let mut guard = self.guard.lock().unwrap();
+        guard.stdin.as_mut().unwrap().write_all(b"keep\n").unwrap();
+        end(&mut guard);
+        *guard = launch(Path::new(&binary), self.port, &self.directory, self.settings);
     }
 
     /// A connection, as soon as the server and its namespace are there.
     pub async fn client(&self) -> Client {
+        self.client_with(|_| {}).await
+    }
+
+    pub async fn client_with(&self, set: impl Fn(&mut ClientOptions)) -> Client {
         let give_up = Instant::now() + Duration::from_secs(60);
         loop {
-            let problem = match outlast_core::connect(&format!("127.0.0.1:{}", self.port)).await {
+            let problem = match outlast_core::connect_with(&format!("127.0.0.1:{}", self.port), &set).await {
                 Ok(client) => match client.describe_namespace("default", Default::default()).await {
                     Ok(_) => return client,
                     Err(problem) => problem,
@@ -75,16 +81,24 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop();
+        end(&mut self.guard.lock().unwrap());
     }
 }
 
-fn launch(binary: &Path, port: u16, directory: &Path) -> Child {
+fn end(guard: &mut Child) {
+    drop(guard.stdin.take());
+    guard.wait().unwrap();
+}
+
+fn launch(binary: &Path, port: u16, directory: &Path, settings: &[&str]) -> Child {
     let mut command = Command::new("sh");
     command.args(["-c", GUARD, "guard"]).arg(directory).arg(binary);
     command.args(["server", "start-dev", "--headless", "--log-level", "never", "--ip", "127.0.0.1"]);
     command.args(["--port", &port.to_string(), "--search-attribute", "Shade=Keyword"]);
     command.arg("--db-filename").arg(directory.join("server.db"));
+    for setting in settings {
+        command.args(["--dynamic-config-value", setting]);
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 

@@ -5,4 +5,6 @@ mod children;
 mod lives;
 mod locals;
 mod messages;
+mod operations;
 mod timers;
+mod workers;
