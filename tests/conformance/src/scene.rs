@@ -220,10 +220,12 @@ impl Scene {
     fn check_tasks(&self, history: &History) {
         for event in &history.events {
             if let Some(Attributes::WorkflowTaskFailedEventAttributes(failed)) = &event.attributes {
-                // The server fails a task itself when a run is reset or closed from outside meanwhile.
+                // What happens to a run meanwhile: it is reset, closed from outside, or hears something when it ends.
                 let from_outside = matches!(
                     failed.cause(),
-                    WorkflowTaskFailedCause::ResetWorkflow | WorkflowTaskFailedCause::ForceCloseCommand
+                    WorkflowTaskFailedCause::ResetWorkflow
+                        | WorkflowTaskFailedCause::ForceCloseCommand
+                        | WorkflowTaskFailedCause::UnhandledCommand
                 );
                 assert!(
                     from_outside || self.expected.contains(&failed.cause()),

@@ -188,14 +188,14 @@ async fn an_abandoned_operation_is_not_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_times_out() {
     let code = with_behind(main(|w| async move {
-        let op = operation(&w, "behind", |it| it.schedule_to_close_timeout = seconds(2));
+        let op = operation(&w, "behind", |it| it.start_to_close_timeout = seconds(1));
         let start = op.said().await;
         done(&format!("{start}, {}", op.said().await))
     }));
     story(code, async |s| {
         let run = start(s).await;
         behind(s, &run).await;
-        assert_eq!(s.end(&run).await, "started, timed out: nexus: timeout SCHEDULE_TO_CLOSE");
+        assert_eq!(s.end(&run).await, "started, timed out: nexus: timeout START_TO_CLOSE");
     })
     .await;
 }
