@@ -776,6 +776,7 @@ async fn what_happens_is_measured() {
     let text = prometheus.text();
     for (metric, label) in [
         ("temporal_workflow_completed", "workflow_type=\"order\""),
+        ("temporal_workflow_endtoend_latency_count", "workflow_type=\"order\""),
         ("temporal_workflow_task_queue_poll_succeed", "task_queue=\"q\""),
         ("temporal_workflow_task_execution_latency_count", "workflow_type=\"order\""),
         ("temporal_local_activity_total", "activity_type=\"look\""),
