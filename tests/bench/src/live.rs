@@ -129,9 +129,10 @@ pub fn rest(address: &str) -> (f64, f64) {
     runtime.handle().spawn(async move { asks.poll_activity_task().await });
     let asks = worker.clone();
     runtime.handle().spawn(async move { asks.poll_nexus_task().await });
-    std::thread::sleep(SETTLE);
+    // This thread lets time pass without the runtime's timer, which would wake the threads that are watched.
+    std::thread::park_timeout(SETTLE);
     let before = sleeps();
-    std::thread::sleep(WATCH);
+    std::thread::park_timeout(WATCH);
     // One is this thread's own.
     let wakes = (sleeps() - before - 1.0) / WATCH.as_secs_f64();
     (field("/proc/self/status", "VmRSS:") * 1024.0, wakes)
