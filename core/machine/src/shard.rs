@@ -27,7 +27,8 @@ const WAITING_QUERIES_MAX: usize = 1000;
 #[derive(Debug)]
 pub struct Shard {
     config: Config,
-    runs: BTreeMap<RunId, Cached>,
+    /// Boxed: the nodes of the map are half empty.
+    runs: BTreeMap<RunId, Box<Cached>>,
     /// Free runs by when they were last used: the first leaves first.
     free: BTreeMap<u64, RunId>,
     used: u64,
@@ -35,6 +36,9 @@ pub struct Shard {
     waiting: VecDeque<Task>,
     /// Runs that were asked to leave to make room, and have not left yet.
     leaving: usize,
+    /// The most attempts of local activities that a run had which has left: later ones name theirs after it, for reports
+    /// of the earlier may still come.
+    local_executions: u32,
     bytes: usize,
     /// When runs must be woken.
     deadlines: BTreeMap<(Time, RunId), ()>,
@@ -71,6 +75,7 @@ impl Shard {
             used: 0,
             waiting: VecDeque::new(),
             leaving: 0,
+            local_executions: 0,
             bytes: 0,
             deadlines: BTreeMap::new(),
             out: VecDeque::new(),
@@ -147,7 +152,7 @@ impl Shard {
     }
 
     fn start(&mut self, now: Time, id: RunId, task: Task) {
-        let run = Run::new(id.clone(), &task, &self.config);
+        let run = Run::new(id.clone(), &task, self.local_executions, &self.config);
         let cached = Cached {
             run,
             tasks: VecDeque::new(),
@@ -156,7 +161,7 @@ impl Shard {
             deadline: None,
             leaving: false,
         };
-        self.runs.insert(id.clone(), cached);
+        self.runs.insert(id.clone(), Box::new(cached));
         self.with(now, &id, |run, config| run.task(now, task, config));
     }
 
@@ -180,9 +185,7 @@ impl Shard {
             self.free.remove(&since);
         }
         input(&mut cached.run, &self.config);
-        while let Some(output) = cached.run.poll() {
-            self.out.push_back(output);
-        }
+        cached.run.drain(&mut self.out);
         self.settle(now, id);
     }
 
@@ -215,6 +218,7 @@ impl Shard {
         let bytes = cached.run.bytes();
         self.bytes = self.bytes - cached.bytes + bytes;
         cached.bytes = bytes;
+        cached.tasks.shrink_to_fit();
         self.used += 1;
         cached.free_since = Some(self.used);
         self.free.insert(self.used, id.clone());
@@ -228,6 +232,7 @@ impl Shard {
     fn left(&mut self, now: Time, id: &RunId) {
         let Some(mut cached) = self.runs.remove(id) else { return };
         self.bytes -= cached.bytes;
+        self.local_executions = self.local_executions.max(cached.run.local_executions());
         self.leaving -= usize::from(cached.leaving);
         if let Some(deadline) = cached.deadline {
             self.deadlines.remove(&(deadline, id.clone()));

@@ -39,9 +39,8 @@ fn serve(shard: &mut Shard, language: &mut Language) {
     while let Some(output) = shard.poll() {
         match output {
             Output::Activate(activation) => {
-                let answer = language.activate(&activation.encode_to_vec().into());
-                assert!(!answer.removed, "an idle run stays: {:?}", language.complaint);
-                let answer = Bytes::from(answer.bytes);
+                let answer = Bytes::from(language.activate_bytes(&activation.encode_to_vec().into()));
+                assert_eq!(language.complaint, None, "an idle run stays");
                 let completion = lang::WorkflowActivationCompletion::decode(Frame::new(&answer))
                     .expect("the language encodes well");
                 shard.handle(Time::default(), Input::Completed(completion));

@@ -1,25 +1,19 @@
-//! A language in its smallest form: it decodes an activation, counts what was resolved, and encodes its commands as it goes.
-//! It has no coroutines and no data of its own, and one message of each kind that it fills in again, so what it costs is the
-//! price of the protocol. It knows nothing of histories or shards.
+//! A language in its smallest form: it counts what was resolved and asks for what comes next. It has no coroutines and no data
+//! of its own, so what it costs is the price of the exchange, as typed messages or as bytes. It knows nothing of histories or
+//! shards.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use outlast_proto::Frame;
 use outlast_proto::lens::{history, lang};
-use prost::{Message, encoding};
+use prost::Message;
 
+use lang::workflow_activation_completion::Status;
 use lang::workflow_activation_job::Variant as Job;
+use lang::workflow_command::Variant as Command;
 
 use crate::history::{ACTIVITY, INPUT, QUEUE, Shape, json};
-
-/// What the language said of an activation.
-pub struct Answer {
-    /// An encoded completion.
-    pub bytes: Vec<u8>,
-    /// The run is gone.
-    pub removed: bool,
-}
 
 /// The workflows of one shard.
 pub struct Language {
@@ -31,13 +25,13 @@ pub struct Language {
     pub complaint: Option<String>,
 }
 
-/// What workflows say: each command is kept and filled in again.
+/// What workflows say, and what they say it with: payloads and durations are shared.
 struct Script {
-    timer: lang::StartTimer,
     activity: lang::ScheduleActivity,
-    end: lang::CompleteWorkflowExecution,
-    /// Encoded commands of the activation in hand.
-    said: Vec<u8>,
+    timeout: Bytes,
+    result: Bytes,
+    /// Commands of the activation in hand.
+    said: Vec<lang::WorkflowCommand>,
 }
 
 struct Workflow {
@@ -52,20 +46,28 @@ impl Language {
         Self { runs: BTreeMap::new(), script: Script::new(), completed: 0, complaint: None }
     }
 
-    /// Applies an encoded activation.
-    pub fn activate(&mut self, activation: &Bytes) -> Answer {
-        let activation =
-            lang::WorkflowActivation::decode(Frame::new(activation)).expect("the core encodes well");
-        let mut removed = false;
+    /// Applies an activation.
+    pub fn activate(&mut self, activation: lang::WorkflowActivation) -> lang::WorkflowActivationCompletion {
         for job in activation.jobs {
             let job = job.variant.expect("the core sends jobs that the lens knows");
-            removed |= self.apply(&activation.run_id, job);
+            self.apply(&activation.run_id, job);
         }
-        Answer { bytes: self.script.completion(&activation.run_id), removed }
+        let commands = std::mem::take(&mut self.script.said);
+        let success = lang::WorkflowCompletionSuccess { commands, ..Default::default() };
+        lang::WorkflowActivationCompletion {
+            run_id: activation.run_id,
+            status: Some(Status::Successful(success)),
+        }
     }
 
-    /// Applies a job. Whether the run is gone after it.
-    fn apply(&mut self, run: &Bytes, job: Job) -> bool {
+    /// Applies an encoded activation, and encodes the completion.
+    pub fn activate_bytes(&mut self, activation: &Bytes) -> Vec<u8> {
+        let activation =
+            lang::WorkflowActivation::decode(Frame::new(activation)).expect("the core encodes well");
+        self.activate(activation).encode_to_vec()
+    }
+
+    fn apply(&mut self, run: &Bytes, job: Job) {
         match job {
             Job::InitializeWorkflow(init) => {
                 let workflow = Workflow::new(&init);
@@ -85,7 +87,6 @@ impl Language {
                     self.complaint = Some(removal.message);
                 }
                 self.runs.remove(run);
-                return true;
             }
             Job::QueryWorkflow(_)
             | Job::CancelWorkflow(_)
@@ -98,7 +99,6 @@ impl Language {
             | Job::ResolveNexusOperationStart(_)
             | Job::ResolveNexusOperation(_) => panic!("no history here asks for {job:?}"),
         }
-        false
     }
 
     fn resolved(&mut self, run: &Bytes) {
@@ -116,17 +116,17 @@ impl Language {
 
 impl Script {
     fn new() -> Self {
-        let duration = |seconds| Some(prost_types::Duration { seconds, nanos: 0 }.encode_to_vec().into());
+        let duration = |seconds| prost_types::Duration { seconds, nanos: 0 }.encode_to_vec().into();
         Self {
-            timer: lang::StartTimer { seq: 0, start_to_fire_timeout: duration(1) },
             activity: lang::ScheduleActivity {
                 activity_type: Bytes::from_static(ACTIVITY.as_bytes()),
                 task_queue: Bytes::from_static(QUEUE.as_bytes()),
                 arguments: vec![json(INPUT).encode_to_vec().into()],
-                start_to_close_timeout: duration(60),
+                start_to_close_timeout: Some(duration(60)),
                 ..Default::default()
             },
-            end: lang::CompleteWorkflowExecution { result: Some(json("\"done\"").encode_to_vec().into()) },
+            timeout: duration(1),
+            result: json("\"done\"").encode_to_vec().into(),
             said: Vec::new(),
         }
     }
@@ -148,49 +148,27 @@ impl Script {
             Shape::Activities | Shape::Fanout | Shape::Signals => false,
         };
         if is_timer {
-            self.timer.seq = seq;
-            say(&mut self.said, TIMER, &self.timer);
+            let timer = lang::StartTimer { seq, start_to_fire_timeout: Some(self.timeout.clone()) };
+            self.say(Command::StartTimer(timer));
         } else {
             self.activity(seq);
         }
     }
 
     fn activity(&mut self, seq: u32) {
-        self.activity.seq = seq;
-        self.activity.activity_id = seq.to_string().into();
-        say(&mut self.said, SCHEDULE, &self.activity);
+        let activity =
+            lang::ScheduleActivity { seq, activity_id: seq.to_string().into(), ..self.activity.clone() };
+        self.say(Command::ScheduleActivity(Box::new(activity)));
     }
 
     fn end(&mut self) {
-        say(&mut self.said, END, &self.end);
+        let end = lang::CompleteWorkflowExecution { result: Some(self.result.clone()) };
+        self.say(Command::CompleteWorkflowExecution(end));
     }
 
-    /// The completion of an activation: its run, and as success what was said.
-    fn completion(&mut self, run: &Bytes) -> Vec<u8> {
-        let length = |of: usize| encoding::key_len(RUN_ID) + encoding::encoded_len_varint(of as u64) + of;
-        let mut bytes = Vec::with_capacity(length(run.len()) + length(self.said.len()));
-        encoding::bytes::encode(RUN_ID, run, &mut bytes);
-        encoding::bytes::encode(SUCCESSFUL, &self.said, &mut bytes);
-        self.said.clear();
-        bytes
+    fn say(&mut self, command: Command) {
+        self.said.push(lang::WorkflowCommand { variant: Some(command), ..Default::default() });
     }
-}
-
-// Field numbers of a command in a success, of its variants, and of a completion.
-const COMMANDS: u32 = 1;
-const TIMER: u32 = 1;
-const SCHEDULE: u32 = 2;
-const END: u32 = 6;
-const RUN_ID: u32 = 1;
-const SUCCESSFUL: u32 = 2;
-
-/// Adds a command to a success: the field of the command, and in it that of its variant.
-fn say(said: &mut Vec<u8>, variant: u32, command: &impl Message) {
-    let length = command.encoded_len();
-    let length = encoding::key_len(variant) + encoding::encoded_len_varint(length as u64) + length;
-    encoding::encode_key(COMMANDS, encoding::WireType::LengthDelimited, said);
-    encoding::encode_varint(length as u64, said);
-    encoding::message::encode(variant, command, said);
 }
 
 impl Workflow {

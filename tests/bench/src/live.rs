@@ -67,8 +67,8 @@ pub fn cycles(address: &str, workflows: u32, activities: u32, eager: bool) {
                 Err(PollError::ShutDown) => break,
                 Err(error) => panic!("{error}"),
             };
-            let answer = language.activate(&activation);
-            worker.complete_workflow_activation_bytes(answer.bytes.into()).expect("the worker listens");
+            let answer = language.activate_bytes(&activation);
+            worker.complete_workflow_activation_bytes(answer.into()).expect("the worker listens");
             if language.completed == workflows as usize {
                 worker.initiate_shutdown();
             }

@@ -18,17 +18,17 @@ mod valgrind;
 
 use std::path::Path;
 
-use bytes::Bytes;
 use counts::PerEvent;
 use history::{Shape, write};
 use language::Language;
-use replay::Replayer;
+use replay::{Exchange, Replayer};
 use report::Row;
 
 const KS: [u32; 4] = [10, 100, 1_000, 10_000];
 const PROGRAM: &str = "cargo run --release -p outlast-bench --";
 const USAGE: &str = "outlast-bench                     measure everything, write bench.json
 outlast-bench replay SHAPE K N    replay a history of SHAPE (timers, activities, fanout, signals) N times
+outlast-bench replay-bytes SHAPE K N   the same, activations and completions as bytes
 outlast-bench language SHAPE K N  only the language's part of it
 outlast-bench idle RUNS K         cache runs with an open timer after K activities
 outlast-bench cores               how much faster two threads are than one
@@ -44,7 +44,8 @@ fn main() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         [] => everything(),
-        ["replay", shape, k, times] => replay(parse(shape), parse(k), parse(times)),
+        ["replay", shape, k, times] => replay(parse(shape), parse(k), parse(times), Exchange::Typed),
+        ["replay-bytes", shape, k, times] => replay(parse(shape), parse(k), parse(times), Exchange::Bytes),
         ["language", shape, k, times] => language(parse(shape), parse(k), parse(times)),
         // Forgotten, so that what it holds is what is left at the end.
         ["idle", runs, activities] => std::mem::forget(idle::shard(parse(runs), parse(activities))),
@@ -72,23 +73,23 @@ fn parse<T: std::str::FromStr>(word: &str) -> T {
     })
 }
 
-fn replay(shape: Shape, k: u32, times: u32) {
+fn replay(shape: Shape, k: u32, times: u32, exchange: Exchange) {
     let history = write(shape, k, 8).encode();
-    let mut replayer = Replayer::new(shape);
-    (0..times).for_each(|_| replayer.replay(&history, |_, _| {}));
+    let mut replayer = Replayer::new(shape, exchange);
+    (0..times).for_each(|_| replayer.replay(&history, |_| {}));
     replayer.check();
 }
 
-/// The activations of one replay, given to the language so many times. Their buffers are the core's part: as many are made
+/// The activations of one replay, given to the language so many times. The activations are the core's part: as many are made
 /// whatever `times` is, so that the difference of two runs leaves them out.
 fn language(shape: Shape, k: u32, times: usize) {
     let history = write(shape, k, 8).encode();
-    let mut activations: Vec<Vec<u8>> = Vec::new();
-    Replayer::new(shape).replay(&history, |_, bytes| activations.push(bytes.to_vec()));
-    let buffers = vec![activations; counts::TIMES_MAX];
+    let mut activations = Vec::new();
+    Replayer::new(shape, Exchange::Typed).replay(&history, |activation| activations.push(activation.clone()));
+    let copies = vec![activations; counts::TIMES_MAX];
     let mut language = Language::new();
-    for activation in buffers.into_iter().take(times).flatten() {
-        std::hint::black_box(language.activate(&Bytes::from(activation)));
+    for activation in copies.into_iter().take(times).flatten() {
+        std::hint::black_box(language.activate(activation));
     }
     assert_eq!(language.completed, times, "not more than {} times", counts::TIMES_MAX);
 }
@@ -187,6 +188,11 @@ fn counted(shape: Shape, rows: &mut Vec<Row>) {
     }
     let growth = by_k[3] / by_k[1];
     rows.push(row(format!("replay.{name}.instructions_ratio_10000_to_100"), growth, "ratio", ""));
+    let count = PerEvent::count("replay-bytes", shape, 1_000);
+    let args = format!("replay-bytes {name} 1000 N");
+    let per_event = |what: &str| format!("replay.{name}.1000.as_bytes.{what}_per_event");
+    rows.push(row(per_event("instructions"), count.instructions(), "1/event", &args));
+    rows.push(row(per_event("allocs"), count.allocations, "1/event", &args));
     let count = PerEvent::count("language", shape, 1_000);
     let args = format!("language {name} 1000 N");
     let per_event = |what: &str| format!("replay.{name}.1000.language.{what}_per_event");

@@ -3,14 +3,14 @@
 use outlast_proto::lens::lang::workflow_activation_job::Variant as Job;
 
 use crate::history::{Shape, write};
-use crate::replay::Replayer;
+use crate::replay::{Exchange, Replayer};
 
 /// How many payloads of a replay do not lie in the history they came from. Zero: nothing was copied.
 pub fn copied(shape: Shape, k: u32, size: usize) -> usize {
     let history = write(shape, k, size).encode();
     let (mut seen, mut copied) = (0, 0);
-    let mut replayer = Replayer::new(shape);
-    replayer.replay(&history, |activation, _| {
+    let mut replayer = Replayer::new(shape, Exchange::Typed);
+    replayer.replay(&history, |activation| {
         for job in &activation.jobs {
             let payloads = match &job.variant {
                 Some(Job::SignalWorkflow(signal)) => signal.input.as_slice(),

@@ -1,5 +1,5 @@
-//! Replays histories as a replayer does: encoded history in, encoded activations out to a language, encoded completions back.
-//! It does not know how it is measured.
+//! Replays histories as a replayer does: encoded history in, activations out to a language, completions back. It does not know how
+//! it is measured.
 
 use bytes::Bytes;
 use outlast_machine::Config;
@@ -13,23 +13,33 @@ use prost::Message;
 use crate::history::{QUEUE, Shape};
 use crate::language::Language;
 
+/// How a language and the core exchange activations and completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// As Rust values: a language in the same process.
+    Typed,
+    /// As encoded messages: a language behind a foreign function interface.
+    Bytes,
+}
+
 /// A shard, and the language its runs are written in.
 pub struct Replayer {
     shape: Shape,
     shard: Shard,
     language: Language,
+    exchange: Exchange,
     started: u64,
 }
 
 impl Replayer {
     /// One for histories of this shape.
-    pub fn new(shape: Shape) -> Self {
+    pub fn new(shape: Shape, exchange: Exchange) -> Self {
         let config = Config { task_queue: Bytes::from_static(QUEUE.as_bytes()), ..Config::default() };
-        Self { shape, shard: Shard::new(config), language: Language::new(), started: 0 }
+        Self { shape, shard: Shard::new(config), language: Language::new(), exchange, started: 0 }
     }
 
-    /// Replays a history, as one page. `see` is shown each activation, typed and encoded.
-    pub fn replay(&mut self, history: &Bytes, mut see: impl FnMut(&lang::WorkflowActivation, &Bytes)) {
+    /// Replays a history, as one page. `see` is shown each activation.
+    pub fn replay(&mut self, history: &Bytes, mut see: impl FnMut(&lang::WorkflowActivation)) {
         self.started += 1;
         let page = Page { history: history.clone(), next_page: Bytes::new() };
         let run = format!("run-{}", self.started);
@@ -39,12 +49,8 @@ impl Replayer {
         while let Some(output) = self.shard.poll() {
             match output {
                 Output::Activate(activation) => {
-                    let bytes = Bytes::from(activation.encode_to_vec());
-                    see(&activation, &bytes);
-                    drop(activation);
-                    let answer = Bytes::from(self.language.activate(&bytes).bytes);
-                    let completion = lang::WorkflowActivationCompletion::decode(Frame::new(&answer))
-                        .expect("the language encodes well");
+                    see(&activation);
+                    let completion = self.exchange(activation);
                     self.shard.handle(Time::default(), Input::Completed(completion));
                 }
                 Output::Forgotten(..) | Output::Done(_) | Output::Note(..) => {}
@@ -56,6 +62,19 @@ impl Replayer {
                 | Output::Answer(..) => {
                     panic!("a whole history wants nothing of the outside, not {output:?}")
                 }
+            }
+        }
+    }
+
+    fn exchange(&mut self, activation: lang::WorkflowActivation) -> lang::WorkflowActivationCompletion {
+        match self.exchange {
+            Exchange::Typed => self.language.activate(activation),
+            Exchange::Bytes => {
+                let bytes = Bytes::from(activation.encode_to_vec());
+                drop(activation);
+                let answer = Bytes::from(self.language.activate_bytes(&bytes));
+                lang::WorkflowActivationCompletion::decode(Frame::new(&answer))
+                    .expect("the language encodes well")
             }
         }
     }
@@ -75,12 +94,14 @@ mod tests {
 
     #[test]
     fn every_shape_is_replayed_to_its_end() {
-        for shape in Shape::REPLAYED {
-            let mut replayer = Replayer::new(shape);
+        for (shape, exchange) in
+            Shape::REPLAYED.into_iter().flat_map(|s| [(s, Exchange::Typed), (s, Exchange::Bytes)])
+        {
+            let mut replayer = Replayer::new(shape, exchange);
             let history = write(shape, 7, 8).encode();
             let mut activations = 0;
-            replayer.replay(&history, |_, _| activations += 1);
-            replayer.replay(&history, |_, _| {});
+            replayer.replay(&history, |_| activations += 1);
+            replayer.replay(&history, |_| {});
             replayer.check();
             assert_eq!(activations, 9, "{shape:?}: the start, seven resolutions, the removal");
         }

@@ -7,19 +7,19 @@ use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::history::{Shape, write};
-use crate::replay::Replayer;
+use crate::replay::{Exchange, Replayer};
 
 /// CPU nanoseconds an event: the median of several measurements of about 100,000 events each.
 pub fn cpu_ns_per_event(shape: Shape, k: u32) -> f64 {
     let written = write(shape, k, 8);
     let (history, events) = (written.encode(), written.events());
     let times = (100_000 / events).max(1);
-    let mut replayer = Replayer::new(shape);
-    replayer.replay(&history, |_, _| {});
+    let mut replayer = Replayer::new(shape, Exchange::Typed);
+    replayer.replay(&history, |_| {});
     let mut measured: Vec<f64> = (0..7)
         .map(|_| {
             let before = cpu_ns();
-            (0..times).for_each(|_| replayer.replay(&history, |_, _| {}));
+            (0..times).for_each(|_| replayer.replay(&history, |_| {}));
             (cpu_ns() - before) as f64 / (times * events) as f64
         })
         .collect();
@@ -65,11 +65,11 @@ struct Round {
 }
 
 fn rounds(history: Bytes, histories: usize, barrier: &Barrier) -> Vec<Round> {
-    let mut replayer = Replayer::new(Shape::Activities);
+    let mut replayer = Replayer::new(Shape::Activities, Exchange::Typed);
     let rounds = (0..ROUNDS).map(|_| {
         barrier.wait();
         let start = Instant::now();
-        (0..histories).for_each(|_| replayer.replay(&history, |_, _| {}));
+        (0..histories).for_each(|_| replayer.replay(&history, |_| {}));
         Round { start, end: Instant::now() }
     });
     let rounds = rounds.collect();

@@ -77,13 +77,13 @@ enum Sent {
 }
 
 impl Run {
-    /// A run whose first task is about to come.
-    pub fn new(id: RunId, task: &Task, config: &Config) -> Self {
+    /// A run whose first task is about to come. Its attempts of local activities are counted from `local_executions` on.
+    pub fn new(id: RunId, task: &Task, local_executions: u32, config: &Config) -> Self {
         let workflow_id =
             task.poll.workflow_execution.as_ref().map(|e| e.workflow_id.clone()).unwrap_or_default();
         let workflow_type = task.poll.workflow_type.as_ref().map(|t| t.name.clone()).unwrap_or_default();
         Self {
-            workflow: Workflow::new(id.bytes(), workflow_id, workflow_type, config),
+            workflow: Workflow::new(id.bytes(), workflow_id, workflow_type, local_executions, config),
             id,
             feed: Feed::default(),
             playing: None,
@@ -95,9 +95,17 @@ impl Run {
         }
     }
 
-    /// The next thing to do for the outside.
-    pub fn poll(&mut self) -> Option<Output> {
-        self.out.pop_front()
+    /// What is to be done for the outside, into one queue for all runs.
+    pub fn drain(&mut self, out: &mut VecDeque<Output>) {
+        out.append(&mut self.out);
+        if self.is_free() {
+            self.out = VecDeque::new(); // an idle run holds no buffer
+        }
+    }
+
+    /// How many attempts of local activities there were, with those of runs before.
+    pub fn local_executions(&self) -> u32 {
+        self.workflow.local_executions()
     }
 
     /// Whether it waits for a task.
@@ -515,6 +523,7 @@ impl Run {
     fn evict_if_asked(&mut self) {
         let Some(eviction) = self.eviction.take() else { return };
         self.workflow.drop_locals();
+        self.emit_locals();
         if !self.known_to_lang {
             self.leave(eviction);
             return;
