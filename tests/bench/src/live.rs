@@ -20,13 +20,13 @@ use crate::valgrind::{Profile, instructions};
 const WORKFLOWS: u32 = 20;
 const ACTIVITIES: [u32; 2] = [5, 25];
 
-/// The profile of one activity cycle; `part`: `cycles` of a worker, or bare `calls`.
+/// The profile of one activity cycle.
 pub struct Cycle {
     profile: Profile,
 }
 
 impl Cycle {
-    /// Runs this program at a server under callgrind, twice.
+    /// Runs this program at a server under callgrind, twice. `part`: `cycles` or `polled` of a worker, or bare `calls`.
     pub fn count(part: &str, address: &str) -> Self {
         let run =
             |activities: u32| instructions(&[part, address, &WORKFLOWS.to_string(), &activities.to_string()]);
@@ -49,13 +49,15 @@ impl Cycle {
     }
 }
 
-/// Starts that many workflows, and ends when they have: each has so many activities, one after the other.
-pub fn cycles(address: &str, workflows: u32, activities: u32) {
+/// Starts that many workflows, and ends when they have: each has so many activities, one after the other. `eager`: the server
+/// may give them with its reply to the workflow task, as it does by default; otherwise they are polled.
+pub fn cycles(address: &str, workflows: u32, activities: u32, eager: bool) {
     let (runtime, client) = connect(address);
     runtime.block_on(async {
         start(&client, workflows, activities).await;
-        let worker =
-            runtime.worker(client, WorkerConfig::new("default", QUEUE)).expect("the settings are good");
+        let max_eager_activities = if eager { config().max_eager_activities } else { 0 };
+        let config = WorkerConfig { max_eager_activities, ..config() };
+        let worker = runtime.worker(client, config).expect("the settings are good");
         worker.validate().await.expect("the namespace is there");
         let hands = runtime.handle().spawn(act(worker.clone()));
         let mut language = Language::new();
@@ -75,6 +77,11 @@ pub fn cycles(address: &str, workflows: u32, activities: u32) {
         hands.await.expect("activities do not panic");
         worker.finalize_shutdown().await;
     });
+}
+
+/// Runs are cached, as a binding would have it; all else is as it comes.
+fn config() -> WorkerConfig {
+    WorkerConfig { max_cached_workflows: 1_000, ..WorkerConfig::new("default", QUEUE) }
 }
 
 /// Does every activity at once.
@@ -114,7 +121,7 @@ pub fn rest(address: &str) -> (f64, f64) {
     const SETTLE: Duration = Duration::from_secs(2);
     const WATCH: Duration = Duration::from_secs(10);
     let (runtime, client) = connect(address);
-    let worker = runtime.worker(client, WorkerConfig::new("default", QUEUE)).expect("the settings are good");
+    let worker = runtime.worker(client, config()).expect("the settings are good");
     runtime.block_on(worker.validate()).expect("the namespace is there");
     let asks = worker.clone();
     runtime.handle().spawn(async move { asks.poll_workflow_activation_bytes().await });
@@ -122,9 +129,10 @@ pub fn rest(address: &str) -> (f64, f64) {
     runtime.handle().spawn(async move { asks.poll_activity_task().await });
     let asks = worker.clone();
     runtime.handle().spawn(async move { asks.poll_nexus_task().await });
-    std::thread::sleep(SETTLE);
+    // This thread lets time pass without the runtime's timer, which would wake the threads that are watched.
+    std::thread::park_timeout(SETTLE);
     let before = sleeps();
-    std::thread::sleep(WATCH);
+    std::thread::park_timeout(WATCH);
     // One is this thread's own.
     let wakes = (sleeps() - before - 1.0) / WATCH.as_secs_f64();
     (field("/proc/self/status", "VmRSS:") * 1024.0, wakes)

@@ -34,9 +34,10 @@ outlast-bench idle RUNS K         cache runs with an open timer after K activiti
 outlast-bench cores               how much faster two threads are than one
 outlast-bench profile SHAPE K     the functions that take the most instructions
 outlast-bench cycles SERVER N K   N workflows with K activities each, on a worker at a server (host:port)
+outlast-bench polled SERVER N K   the same, without activities in the replies to workflow tasks
 outlast-bench calls SERVER N K    the same with bare calls
 outlast-bench rest SERVER         an idle worker: bytes of memory, wake-ups a second
-outlast-bench profile PART        the same list for `cycles` or `calls`, at a server of its own";
+outlast-bench profile PART        the same list for `cycles`, `polled` or `calls`, at a server of its own";
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -49,13 +50,14 @@ fn main() {
         // Forgotten, so that what it holds is what is left at the end.
         ["idle", runs, activities] => std::mem::forget(idle::shard(parse(runs), parse(activities))),
         ["cores"] => println!("{:.3}", time::two_core_speedup()),
-        ["cycles", address, n, k] => live::cycles(address, parse(n), parse(k)),
+        ["cycles", address, n, k] => live::cycles(address, parse(n), parse(k), true),
+        ["polled", address, n, k] => live::cycles(address, parse(n), parse(k), false),
         ["calls", address, n, k] => calls::calls(address, parse(n), parse(k)),
         ["rest", address] => {
             let (rss, wakes) = live::rest(address);
             println!("{rss} {wakes}");
         }
-        ["profile", part @ ("cycles" | "calls")] => profile_live(part),
+        ["profile", part @ ("cycles" | "polled" | "calls")] => profile_live(part),
         ["profile", shape, k] => profile(parse(shape), parse(k)),
         _ => {
             eprintln!("{USAGE}");
@@ -131,9 +133,11 @@ fn live(rows: &mut Vec<Row>, left_out: &mut Vec<String>) {
     if !valgrind::is_installed() {
         return;
     }
-    for (part, name) in
-        [("cycles", "live.instructions_per_activity_cycle"), ("calls", "live.bare_calls_per_activity_cycle")]
-    {
+    for (part, name) in [
+        ("cycles", "live.instructions_per_activity_cycle"),
+        ("polled", "live.instructions_per_polled_activity_cycle"),
+        ("calls", "live.bare_calls_per_activity_cycle"),
+    ] {
         eprintln!("counting {part} at a server");
         let cycle = live::Cycle::count(part, &server.address);
         rows.push(row(name, cycle.instructions(), "1/cycle", &format!("profile {part}")));

@@ -32,22 +32,27 @@ impl Server {
             .spawn()
             .map_err(|e| format!("{} does not start: {e}", binary.display()))?;
         let server = Self { process, address: format!("127.0.0.1:{port}") };
-        let give_up = Instant::now() + Duration::from_secs(60);
-        while !server.is_up() {
-            if Instant::now() > give_up {
-                return Err("the server does not come up".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        server.up()?;
         Ok(server)
     }
 
-    fn is_up(&self) -> bool {
-        let runtime = Runtime::new(Default::default()).expect("threads can be started");
+    /// Asks for the namespace until it is there.
+    fn up(&self) -> Result<(), String> {
+        let runtime = Runtime::new(Default::default()).map_err(|e| e.to_string())?;
+        let give_up = Instant::now() + Duration::from_secs(60);
         runtime.block_on(async {
-            match outlast_core::connect(&self.address).await {
-                Ok(client) => client.describe_namespace("default", Default::default()).await.is_ok(),
-                Err(_) => false,
+            loop {
+                let asked = match outlast_core::connect(&self.address).await {
+                    Ok(client) => client.describe_namespace("default", Default::default()).await,
+                    Err(problem) => Err(problem),
+                };
+                match asked {
+                    Ok(_) => return Ok(()),
+                    Err(problem) if Instant::now() > give_up => {
+                        return Err(format!("the server does not come up: {problem}"));
+                    }
+                    Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                }
             }
         })
     }

@@ -19,8 +19,7 @@ use crate::event::EventId;
 use crate::fault::Fault;
 use crate::history::{Feed, Read, first_event_id};
 use crate::io::{
-    Closed, Eviction, Fetch, FetchFailed, LocalReport, Note, Output, Page, Reply, RunId, Source, Task,
-    TaskCompletion,
+    Eviction, Fetch, FetchFailed, LocalReport, Note, Output, Page, Reply, RunId, Source, Task, TaskCompletion,
 };
 use crate::time::Time;
 use crate::workflow::{LocalOut, Mode, Workflow};
@@ -433,7 +432,8 @@ impl Run {
             self.out.push_back(Output::Note(self.id.clone(), note));
         }
         if let Some(closed) = self.workflow.closing() {
-            self.note_closed(closed);
+            let took = now.since(self.workflow.started);
+            self.out.push_back(Output::Note(self.id.clone(), Note::Closed(closed, took)));
         }
         let over = self.workflow.is_over();
         match next {
@@ -455,10 +455,6 @@ impl Run {
         self.workflow.shrink();
         self.feed.shrink();
         self.advance(now, config);
-    }
-
-    fn note_closed(&mut self, closed: Closed) {
-        self.out.push_back(Output::Note(self.id.clone(), Note::Closed(closed)));
     }
 
     /// The task is no longer held.

@@ -29,6 +29,7 @@ use outlast_proto::temporal::api::history::v1::history_event::Attributes;
 use outlast_proto::temporal::api::history::v1::{self as event, History, HistoryEvent};
 use outlast_proto::temporal::api::query::v1::WorkflowQuery;
 use outlast_proto::temporal::api::taskqueue::v1::TaskQueue;
+use outlast_proto::temporal::api::worker::v1::WorkerPollerInfo;
 use outlast_proto::temporal::api::workflowservice::v1 as api;
 use outlast_worker::{CompleteError, Ending, FixedSlots, PollError, Slots, TaskTypes, Worker, WorkerConfig};
 use prost::Message;
@@ -753,6 +754,12 @@ async fn heartbeats_tell_how_busy_the_worker_is_and_that_it_ends() {
     assert_eq!((slots.current_used_slots, slots.total_processed_tasks), (1, 1));
     assert_eq!((beat.current_sticky_cache_size, beat.sdk_name.as_str()), (2, "outlast"));
     assert_eq!(beat.worker_instance_key, worker.instance_key());
+    let polls = |info: &Option<WorkerPollerInfo>| info.as_ref().unwrap().current_pollers;
+    assert_eq!((polls(&beat.workflow_poller_info), polls(&beat.workflow_sticky_poller_info)), (1, 4));
+    let tasks = [&beat.workflow_poller_info, &beat.workflow_sticky_poller_info];
+    let last = tasks.map(|info| info.as_ref().unwrap().last_successful_poll_time);
+    assert!(last.iter().any(Option::is_some), "{last:?}");
+    assert!(beat.host_info.as_ref().unwrap().current_host_mem_usage > 0.0);
     worker.initiate_shutdown();
     let said: api::ShutdownWorkerRequest = server.heard("ShutdownWorker").await;
     let last = said.worker_heartbeat.unwrap();
@@ -776,6 +783,7 @@ async fn what_happens_is_measured() {
     let text = prometheus.text();
     for (metric, label) in [
         ("temporal_workflow_completed", "workflow_type=\"order\""),
+        ("temporal_workflow_endtoend_latency_count", "workflow_type=\"order\""),
         ("temporal_workflow_task_queue_poll_succeed", "task_queue=\"q\""),
         ("temporal_workflow_task_execution_latency_count", "workflow_type=\"order\""),
         ("temporal_local_activity_total", "activity_type=\"look\""),
