@@ -30,7 +30,7 @@ fn every_transcript_is_what_the_machine_says() {
     let mut files: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|f| f.unwrap().path()).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "txt"));
     files.sort();
-    assert!(files.len() >= 40, "only {} transcripts were found", files.len());
+    assert!(files.len() >= 150, "only {} transcripts were found", files.len());
     let mut wrong = Vec::new();
     files.iter().for_each(|file| check(file, &mut wrong));
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
