@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use outlast_machine::io::{LocalResult, LocalTimeout};
-use outlast_proto::lens::history::History;
+use outlast_proto::lens::history::{History, HistoryEvent};
 use outlast_proto::lens::lang;
 use outlast_proto::lens::lang::workflow_command::Variant as C;
 use prost::Message as _;
@@ -100,82 +100,147 @@ pub fn shuffle(history: &Bytes, other: &Bytes, chance: &mut Chance) -> Vec<u8> {
     History { events: numbered.collect() }.encode_to_vec()
 }
 
-/// A sequence number: mostly small, sometimes absurd.
-pub fn seq(chance: &mut Chance) -> u32 {
-    match chance.below(12) {
-        0 => *chance.pick(&[0, 63, 64, 65, 66, 130, 1000, u32::MAX - 1, u32::MAX]),
-        _ => 1 + chance.below(5) as u32,
+/// The history up to the start of some task, so that this one is open.
+pub fn cut(history: &Bytes, chance: &mut Chance) -> Bytes {
+    let mut events = History::decode(history.clone()).unwrap().events;
+    let starts = |e: &Bytes| HistoryEvent::decode(e.clone()).is_ok_and(|e| e.event_type == TASK_STARTED);
+    let ends: Vec<usize> = (0..events.len()).filter(|at| starts(&events[*at])).collect();
+    if !ends.is_empty() {
+        events.truncate(1 + chance.pick(&ends));
+    }
+    History { events }.encode_to_vec().into()
+}
+
+const TASK_STARTED: i32 = 6;
+
+/// The greatest number that was given out, by kind of command.
+#[derive(Debug, Default)]
+pub struct Numbers([u32; 7]);
+
+impl Numbers {
+    /// A new number: mostly the next, sometimes an absurd one.
+    fn fresh(&mut self, kind: usize, chance: &mut Chance) -> u32 {
+        if chance.one_in(20) {
+            return absurd(chance);
+        }
+        self.0[kind] += 1;
+        self.0[kind]
+    }
+
+    /// A number that was given out, or an absurd one.
+    fn old(&mut self, kind: usize, chance: &mut Chance) -> u32 {
+        match self.0[kind] {
+            n if n > 0 && !chance.one_in(40) => 1 + chance.below(n as usize) as u32,
+            _ => absurd(chance),
+        }
     }
 }
 
+/// A number that no language gives.
+pub fn absurd(chance: &mut Chance) -> u32 {
+    *chance.pick(&[0, 1, 2, 63, 64, 65, 66, 130, 1000, u32::MAX - 1, u32::MAX])
+}
+
 /// Anything that a language may ask for, whether it makes sense or not.
-pub fn command(chance: &mut Chance) -> lang::WorkflowCommand {
-    let n = seq(chance);
-    let how = chance.below(5) as i32;
-    let text = |chance: &mut Chance| Bytes::copy_from_slice(chance.pick(&["a", "b", "", "1"]).as_bytes());
-    let soon = Some(prost_types::Duration { seconds: chance.below(90) as i64 - 1, nanos: 0 });
-    let update = |response| {
-        C::UpdateResponse(lang::UpdateResponse { protocol_instance_id: "u".into(), response: Some(response) })
+pub fn command(numbers: &mut Numbers, chance: &mut Chance) -> lang::WorkflowCommand {
+    let variant = match chance.below(20) {
+        0..=8 => begins(numbers, chance),
+        9..=14 => cancels(numbers, chance),
+        15 if chance.one_in(8) => return lang::WorkflowCommand::default(),
+        15 if chance.one_in(4) => C::CompleteWorkflowExecution(lang::CompleteWorkflowExecution::default()),
+        15 if chance.one_in(4) => C::ContinueAsNewWorkflowExecution(Box::default()),
+        15 if chance.one_in(8) => {
+            C::RespondToQuery(lang::QueryResult { query_id: "legacy_query".into(), variant: None })
+        }
+        16 if chance.one_in(8) => C::UpsertWorkflowSearchAttributes(lang::UpsertWorkflowSearchAttributes {
+            search_attributes: Some(text(chance)),
+        }),
+        16 if chance.one_in(4) => answer_update(chance),
+        _ => C::SetPatchMarker(lang::SetPatchMarker {
+            patch_id: chance.below(9).to_string(),
+            deprecated: chance.one_in(3),
+        }),
     };
+    lang::WorkflowCommand { variant: Some(variant), ..Default::default() }
+}
+
+/// An answer to the update of a task, in or out of place.
+pub fn answer_update(chance: &mut Chance) -> C {
     use lang::update_response::Response as U;
-    let variant = match chance.below(24) {
-        0 | 1 => C::StartTimer(lang::StartTimer { seq: n, start_to_fire_timeout: None }),
-        2 => C::CancelTimer(lang::CancelTimer { seq: n }),
-        3 => C::ScheduleActivity(Box::new(lang::ScheduleActivity {
-            seq: n,
-            activity_id: text(chance),
-            cancellation_type: how,
-            ..Default::default()
-        })),
-        4 => C::RequestCancelActivity(lang::RequestCancelActivity { seq: n }),
-        5..=7 => C::ScheduleLocalActivity(Box::new(lang::ScheduleLocalActivity {
-            seq: n,
+    let response = match chance.below(5) {
+        0 => U::Rejected(text(chance)),
+        1 => U::Completed(text(chance)),
+        _ => U::Accepted(Bytes::new()),
+    };
+    C::UpdateResponse(lang::UpdateResponse { protocol_instance_id: "u".into(), response: Some(response) })
+}
+
+fn text(chance: &mut Chance) -> Bytes {
+    Bytes::copy_from_slice(chance.pick(&["a", "b", "", "1"]).as_bytes())
+}
+
+fn begins(numbers: &mut Numbers, chance: &mut Chance) -> C {
+    let kind = chance.below(8) % 7; // 0 twice as often
+    let seq = numbers.fresh(kind, chance);
+    let how = chance.below(5) as i32;
+    let soon = Some(prost_types::Duration { seconds: chance.below(90) as i64 - 1, nanos: 0 });
+    let soon = soon.filter(|_| chance.one_in(2));
+    match kind {
+        0 => C::ScheduleLocalActivity(Box::new(lang::ScheduleLocalActivity {
+            seq,
             activity_id: text(chance),
             attempt: *chance.pick(&[0, 1, 2, u32::MAX]),
             cancellation_type: how,
-            schedule_to_close_timeout: soon.filter(|_| chance.one_in(2)),
+            schedule_to_close_timeout: soon,
             local_retry_threshold: soon,
             ..Default::default()
         })),
-        8 => C::RequestCancelLocalActivity(lang::RequestCancelLocalActivity { seq: n }),
-        9 => C::StartChildWorkflowExecution(Box::new(lang::StartChildWorkflowExecution {
-            seq: n,
+        1 => C::StartTimer(lang::StartTimer { seq, start_to_fire_timeout: None }),
+        2 => C::ScheduleActivity(Box::new(lang::ScheduleActivity {
+            seq,
+            activity_id: text(chance),
+            cancellation_type: how,
+            ..Default::default()
+        })),
+        3 => C::StartChildWorkflowExecution(Box::new(lang::StartChildWorkflowExecution {
+            seq,
             workflow_id: text(chance),
             cancellation_type: how,
             ..Default::default()
         })),
-        10 => C::CancelChildWorkflowExecution(lang::CancelChildWorkflowExecution {
-            child_workflow_seq: n,
-            ..Default::default()
-        }),
-        11 => C::SignalExternalWorkflowExecution(Box::new(lang::SignalExternalWorkflowExecution {
-            seq: n,
+        4 => C::SignalExternalWorkflowExecution(Box::new(lang::SignalExternalWorkflowExecution {
+            seq,
             ..Default::default()
         })),
-        12 => C::CancelSignalWorkflow(lang::CancelSignalWorkflow { seq: n }),
-        13 => C::RequestCancelExternalWorkflowExecution(Box::new(
-            lang::RequestCancelExternalWorkflowExecution { seq: n, ..Default::default() },
+        5 => C::RequestCancelExternalWorkflowExecution(Box::new(
+            lang::RequestCancelExternalWorkflowExecution { seq, ..Default::default() },
         )),
-        14 => C::ScheduleNexusOperation(Box::new(lang::ScheduleNexusOperation {
-            seq: n,
+        _ => C::ScheduleNexusOperation(Box::new(lang::ScheduleNexusOperation {
+            seq,
             cancellation_type: how,
             ..Default::default()
         })),
-        15 => C::RequestCancelNexusOperation(lang::RequestCancelNexusOperation { seq: n }),
-        16 => C::SetPatchMarker(lang::SetPatchMarker { patch_id: n.to_string(), deprecated: how > 2 }),
-        17 => C::UpsertWorkflowSearchAttributes(lang::UpsertWorkflowSearchAttributes {
-            search_attributes: Some(text(chance)),
+    }
+}
+
+fn cancels(numbers: &mut Numbers, chance: &mut Chance) -> C {
+    let given: Vec<usize> = (0..7).filter(|kind| numbers.0[*kind] > 0 && *kind != 5).collect();
+    if given.is_empty() && !chance.one_in(40) {
+        return begins(numbers, chance);
+    }
+    let kind = if given.is_empty() { 1 } else { *chance.pick(&given) };
+    let seq = numbers.old(kind, chance);
+    match kind {
+        0 => C::RequestCancelLocalActivity(lang::RequestCancelLocalActivity { seq }),
+        1 => C::CancelTimer(lang::CancelTimer { seq }),
+        2 => C::RequestCancelActivity(lang::RequestCancelActivity { seq }),
+        3 => C::CancelChildWorkflowExecution(lang::CancelChildWorkflowExecution {
+            child_workflow_seq: seq,
+            ..Default::default()
         }),
-        18 => update(U::Accepted(Bytes::new())),
-        19 => update(U::Rejected(text(chance))),
-        20 => update(U::Completed(text(chance))),
-        21 => C::RespondToQuery(lang::QueryResult { query_id: "legacy_query".into(), variant: None }),
-        22 if chance.one_in(4) => C::CompleteWorkflowExecution(lang::CompleteWorkflowExecution::default()),
-        22 if chance.one_in(4) => C::ContinueAsNewWorkflowExecution(Box::default()),
-        _ if chance.one_in(8) => return lang::WorkflowCommand::default(),
-        _ => C::ModifyWorkflowProperties(lang::ModifyWorkflowProperties::default()),
-    };
-    lang::WorkflowCommand { variant: Some(variant), ..Default::default() }
+        4 => C::CancelSignalWorkflow(lang::CancelSignalWorkflow { seq }),
+        _ => C::RequestCancelNexusOperation(lang::RequestCancelNexusOperation { seq }),
+    }
 }
 
 /// How a local activity may go.
