@@ -168,7 +168,7 @@ impl Run {
             workflow_type: self.workflow.workflow_type.clone(),
             closes: true,
         };
-        self.phase = Phase::Reporting(Sent::Failure);
+        self.phase = Phase::Reporting(Sent::WorkflowFailure);
         self.out.push_back(Output::Complete(self.id.clone(), Box::new(completion)));
     }
 

@@ -74,7 +74,11 @@ enum Asked {
 enum Sent {
     Completion,
     Failure,
-    Answer { failed: bool },
+    /// A completion that fails the workflow, where code and history part.
+    WorkflowFailure,
+    Answer {
+        failed: bool,
+    },
 }
 
 impl Run {
@@ -409,7 +413,10 @@ impl Run {
             }
             (Sent::Completion, reply) => self.refused(reply, config),
             (Sent::Answer { failed: false }, Reply::TooLarge { message }) => self.answer_too_large(message),
-            (Sent::Failure | Sent::Answer { .. }, _) => {
+            (sent @ (Sent::Failure | Sent::WorkflowFailure | Sent::Answer { .. }), reply) => {
+                if matches!((sent, reply), (Sent::WorkflowFailure, Reply::Accepted { .. })) {
+                    self.note_closed(Closed::Failed);
+                }
                 self.done();
                 self.advance(now, config);
             }
