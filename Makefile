@@ -55,9 +55,16 @@ bench: venv ## instructions, allocations and time per event; writes bench.json
 	cargo run --release --locked -p outlast-bench
 
 SEEDS ?= 10000
-fuzz: ## simulate SEEDS (10000) generated workflow programs
+FUZZ ?= 100
+# Fast code, but with every assertion in it; no optimisation across crates, which takes longer than it saves here.
+fuzz: export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS := true
+fuzz: export CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS := true
+fuzz: export CARGO_PROFILE_RELEASE_LTO := off
+fuzz: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS := 16
+fuzz: ## simulate SEEDS (10000) generated workflow programs; give the machine FUZZ (100) times the damaged and senseless inputs of `make test`
 	@test -f tests/simulation/Cargo.toml || { echo "there is no simulation crate in this checkout (tests/simulation)"; exit 1; }
 	OUTLAST_SEEDS=$(SEEDS) cargo test --release --locked -p outlast-simulation -- --nocapture
+	OUTLAST_FUZZ=$(FUZZ) cargo test --release --locked -p outlast-machine --test fuzz
 
 # The advisory database is no package registry and CI cannot reach it: `cargo deny check advisories` is for where it can be.
 lint: tools ## formatting, clippy, licences and sources of dependencies

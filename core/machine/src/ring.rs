@@ -14,7 +14,8 @@ pub(crate) struct Ring {
     window: VecDeque<Option<u32>>,
     /// Entries in the window that are set.
     open: usize,
-    /// Ids outside the window: old ones that stay open while many others come and go, or ones far ahead.
+    /// Ids that were outside the window when they came or when it moved on: old ones that stay open while many others come
+    /// and go, or ones far ahead. They stay here, also if the window comes to stretch over them.
     far: BTreeMap<u64, u32>,
     /// The greatest id ever set.
     greatest: u64,
@@ -23,10 +24,8 @@ pub(crate) struct Ring {
 impl Ring {
     /// The index of `id`, if it is open.
     pub fn find(&self, id: u64) -> Option<u32> {
-        match self.offset(id) {
-            Some(at) => self.window[at],
-            None => self.far.get(&id).copied(),
-        }
+        let near = self.offset(id).and_then(|at| self.window[at]);
+        near.or_else(|| self.far.get(&id).copied())
     }
 
     /// Whether `id` was set at some time, open or not: ids are given out in order.
@@ -37,6 +36,9 @@ impl Ring {
     /// Opens `id`. Returns what stood there.
     pub fn set(&mut self, id: u64, index: u32) -> Option<u32> {
         self.greatest = self.greatest.max(id);
+        if let Some(before) = self.far.get_mut(&id) {
+            return Some(std::mem::replace(before, index));
+        }
         if self.window.is_empty() {
             self.base = id;
         }
@@ -57,11 +59,13 @@ impl Ring {
 
     /// Closes `id`.
     pub fn clear(&mut self, id: u64) -> Option<u32> {
-        let Some(at) = self.offset(id) else { return self.far.remove(&id) };
-        let before = self.window[at].take();
-        self.open -= usize::from(before.is_some());
+        let near = self.offset(id).and_then(|at| self.window[at].take());
+        if near.is_none() {
+            return self.far.remove(&id);
+        }
+        self.open -= 1;
         self.shrink();
-        before
+        near
     }
 
     /// How many are open.
@@ -123,6 +127,21 @@ mod tests {
         }
         assert_eq!(ring.find(1), Some(7));
         assert!(ring.window.capacity() < 1024);
+    }
+
+    #[test]
+    fn it_is_a_map() {
+        let (mut ring, mut map, mut chance) = (Ring::default(), BTreeMap::new(), 1_u64);
+        for index in 0..50_000 {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let id = (chance >> 33) % 300 + 1;
+            match chance >> 62 {
+                0 => assert_eq!(ring.set(id, index), map.insert(id, index)),
+                1 => assert_eq!(ring.find(id), map.get(&id).copied()),
+                _ => assert_eq!(ring.clear(id), map.remove(&id)),
+            }
+            assert_eq!(ring.len(), map.len());
+        }
     }
 
     #[test]

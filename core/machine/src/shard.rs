@@ -34,6 +34,8 @@ pub struct Shard {
     used: u64,
     /// Tasks of runs that are not cached, while there is no room.
     waiting: VecDeque<Task>,
+    /// Tasks that waited for a run which has left since: each run starts afresh with its own, before anything else comes.
+    again: VecDeque<(RunId, VecDeque<Task>)>,
     /// Runs that were asked to leave to make room, and have not left yet.
     leaving: usize,
     /// The most attempts of local activities that a run had which has left: later ones name theirs after it, for reports
@@ -74,6 +76,7 @@ impl Shard {
             free: BTreeMap::new(),
             used: 0,
             waiting: VecDeque::new(),
+            again: VecDeque::new(),
             leaving: 0,
             local_executions: 0,
             bytes: 0,
@@ -147,20 +150,14 @@ impl Shard {
         if self.is_full() {
             self.waiting.push_back(task);
         } else {
-            self.start(now, id, task);
+            self.start(now, id, task, VecDeque::new());
         }
     }
 
-    fn start(&mut self, now: Time, id: RunId, task: Task) {
+    /// A run begins with a task; others wait for it.
+    fn start(&mut self, now: Time, id: RunId, task: Task, tasks: VecDeque<Task>) {
         let run = Run::new(id.clone(), &task, self.local_executions, &self.config);
-        let cached = Cached {
-            run,
-            tasks: VecDeque::new(),
-            free_since: None,
-            bytes: 0,
-            deadline: None,
-            leaving: false,
-        };
+        let cached = Cached { run, tasks, free_since: None, bytes: 0, deadline: None, leaving: false };
         self.runs.insert(id.clone(), Box::new(cached));
         self.with(now, &id, |run, config| run.task(now, task, config));
     }
@@ -203,7 +200,7 @@ impl Shard {
             cached.deadline = deadline;
         }
         if cached.run.is_gone() {
-            self.left(now, id);
+            self.left(id);
         } else if cached.run.is_free() {
             self.became_free(now, id);
         }
@@ -229,7 +226,7 @@ impl Shard {
         }
     }
 
-    fn left(&mut self, now: Time, id: &RunId) {
+    fn left(&mut self, id: &RunId) {
         let Some(mut cached) = self.runs.remove(id) else { return };
         self.bytes -= cached.bytes;
         self.local_executions = self.local_executions.max(cached.run.local_executions());
@@ -237,11 +234,8 @@ impl Shard {
         if let Some(deadline) = cached.deadline {
             self.deadlines.remove(&(deadline, id.clone()));
         }
-        if let Some(first) = cached.tasks.pop_front() {
-            self.start(now, id.clone(), first);
-            if let Some(fresh) = self.runs.get_mut(id) {
-                fresh.tasks.append(&mut cached.tasks);
-            }
+        if !cached.tasks.is_empty() {
+            self.again.push_back((id.clone(), std::mem::take(&mut cached.tasks)));
         }
     }
 
@@ -251,24 +245,41 @@ impl Shard {
 
     /// Lets waiting tasks in as far as there is room, and asks the least recently used runs to leave as far as there is not.
     fn make_room(&mut self, now: Time) {
-        while !self.is_full() {
-            let Some(task) = self.waiting.pop_front() else { break };
-            let id = run_id(&task);
-            if self.runs.contains_key(&id) { self.task(now, task) } else { self.start(now, id, task) }
+        loop {
+            self.let_in(now);
+            let short = self.leaving < self.waiting.len() || self.bytes > self.config.cache_bytes;
+            let Some((_, id)) = short.then(|| self.free.pop_first()).flatten() else { return };
+            self.ask_to_leave(now, &id); // it may leave at once
         }
-        while self.leaving < self.waiting.len() || self.bytes > self.config.cache_bytes {
-            let Some((_, id)) = self.free.pop_first() else { return };
-            if let Some(cached) = self.runs.get_mut(&id) {
-                cached.free_since = None;
-                cached.leaving = true;
-                self.bytes -= std::mem::take(&mut cached.bytes);
-                self.leaving += 1;
+    }
+
+    /// A task may fail at once, and its run leave: this is a loop, not a recursion, since many may.
+    fn let_in(&mut self, now: Time) {
+        loop {
+            if let Some((id, mut tasks)) = self.again.pop_front() {
+                let Some(first) = tasks.pop_front() else { continue };
+                self.start(now, id, first, tasks);
+            } else if !self.is_full()
+                && let Some(task) = self.waiting.pop_front()
+            {
+                self.task(now, task);
+            } else {
+                return;
             }
-            self.out.push_back(Output::Note(id.clone(), Note::ForcedEviction));
-            let message = "The cache is full, and this run was used least recently".to_owned();
-            let eviction = Eviction { reason: Reason::CacheFull, message };
-            self.with(now, &id, |run, config| run.evict_now(now, eviction, config));
         }
+    }
+
+    fn ask_to_leave(&mut self, now: Time, id: &RunId) {
+        if let Some(cached) = self.runs.get_mut(id) {
+            cached.free_since = None;
+            cached.leaving = true;
+            self.bytes -= std::mem::take(&mut cached.bytes);
+            self.leaving += 1;
+        }
+        self.out.push_back(Output::Note(id.clone(), Note::ForcedEviction));
+        let message = "The cache is full, and this run was used least recently".to_owned();
+        let eviction = Eviction { reason: Reason::CacheFull, message };
+        self.with(now, id, |run, config| run.evict_now(now, eviction, config));
     }
 }
 

@@ -188,7 +188,7 @@ impl Local {
         if deadline.is_some_and(|d| now + after >= d) {
             return over(retry_state::TIMEOUT);
         }
-        self.attempt += 1;
+        self.attempt = self.attempt.saturating_add(1);
         if after > duration(self.command.local_retry_threshold).unwrap_or(THRESHOLD) {
             return Next::Over(Resolution::Backoff { attempt: self.attempt, after, failure: encoded });
         }

@@ -169,7 +169,7 @@ impl Run {
             closes: true,
             leaves: true,
         };
-        self.phase = Phase::Reporting(Sent::Failure);
+        self.phase = Phase::Reporting(Sent::WorkflowFailure);
         self.out.push_back(Output::Complete(self.id.clone(), Box::new(completion)));
     }
 

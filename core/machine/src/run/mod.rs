@@ -19,7 +19,8 @@ use crate::event::EventId;
 use crate::fault::Fault;
 use crate::history::{Feed, Read, first_event_id};
 use crate::io::{
-    Eviction, Fetch, FetchFailed, LocalReport, Note, Output, Page, Reply, RunId, Source, Task, TaskCompletion,
+    Closed, Eviction, Fetch, FetchFailed, LocalReport, Note, Output, Page, Reply, RunId, Source, Task,
+    TaskCompletion,
 };
 use crate::time::Time;
 use crate::workflow::{LocalOut, Mode, Workflow};
@@ -73,7 +74,11 @@ enum Asked {
 enum Sent {
     Completion,
     Failure,
-    Answer { failed: bool },
+    /// A completion that fails the workflow, where code and history part.
+    WorkflowFailure,
+    Answer {
+        failed: bool,
+    },
 }
 
 impl Run {
@@ -413,7 +418,10 @@ impl Run {
             }
             (Sent::Completion, reply) => self.refused(reply, config),
             (Sent::Answer { failed: false }, Reply::TooLarge { message }) => self.answer_too_large(message),
-            (Sent::Failure | Sent::Answer { .. }, _) => {
+            (sent @ (Sent::Failure | Sent::WorkflowFailure | Sent::Answer { .. }), reply) => {
+                if matches!((sent, reply), (Sent::WorkflowFailure, Reply::Accepted { .. })) {
+                    self.note_closed(now, Closed::Failed);
+                }
                 self.done();
                 self.advance(now, config);
             }
@@ -432,8 +440,7 @@ impl Run {
             self.out.push_back(Output::Note(self.id.clone(), note));
         }
         if let Some(closed) = self.workflow.closing() {
-            let took = now.since(self.workflow.started);
-            self.out.push_back(Output::Note(self.id.clone(), Note::Closed(closed, took)));
+            self.note_closed(now, closed);
         }
         let over = self.workflow.is_over();
         match next {
@@ -455,6 +462,11 @@ impl Run {
         self.workflow.shrink();
         self.feed.shrink();
         self.advance(now, config);
+    }
+
+    fn note_closed(&mut self, now: Time, closed: Closed) {
+        let took = now.since(self.workflow.started);
+        self.out.push_back(Output::Note(self.id.clone(), Note::Closed(closed, took)));
     }
 
     /// The task is no longer held.

@@ -8,6 +8,7 @@ use outlast_proto::lens::lang::workflow_command::Variant as Command;
 use super::task::{LEGACY_QUERY, job};
 use super::{Asked, Phase, Run, Sent};
 use crate::config::Config;
+use crate::event::EventId;
 use crate::failure;
 use crate::fault::Fault;
 use crate::io::{Output, QueryAnswer, QueryResult};
@@ -31,6 +32,11 @@ impl Run {
     /// The task is a query, and history is at its end: it is asked, unless what is cached is newer than what was asked.
     pub(super) fn caught_up(&mut self) {
         let Some(held) = &mut self.task else { return };
+        if self.workflow.history_length() == EventId(0) {
+            let message = "the workflow has not run yet; ask again";
+            self.answer_legacy(QueryResult::Failed { failure: failure::application(message, ""), cause: 0 });
+            return;
+        }
         if held.previous_started < self.workflow.history_length() && held.previous_started.0 > 0 {
             let message = "the workflow went on since this query was dispatched; ask again";
             self.answer_legacy(QueryResult::Failed { failure: failure::application(message, ""), cause: 0 });

@@ -21,7 +21,7 @@ pub struct Case {
     pub workflow_id: String,
     pub run_id: String,
     pub history: bytes::Bytes,
-    script: BTreeMap<u32, Vec<lang::WorkflowCommand>>,
+    pub script: BTreeMap<u32, Vec<lang::WorkflowCommand>>,
     expected: Vec<Step>,
     outcome: Option<String>,
 }

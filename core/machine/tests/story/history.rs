@@ -53,12 +53,16 @@ impl Record {
                 let started = self.events.len().to_string();
                 let flags = option(rest, "flags").map_or(json!([1, 2, 3]), text::value);
                 let lang = option(rest, "lang_flags").map_or(json!([]), text::value);
-                let (name, version) = ("test", "1");
+                let name = option(rest, "sdk").unwrap_or("test");
+                let version = option(rest, "version").unwrap_or("1");
                 self.previous = self.events.len() as i64;
-                let completed = json!({
+                let mut completed = json!({
                     "started_event_id": started,
                     "sdk_metadata": { "core_used_flags": flags, "lang_used_flags": lang, "sdk_name": name, "sdk_version": version },
                 });
+                if let Some(build) = option(rest, "build") {
+                    completed["deployment_version"] = json!({ "deployment_name": "d", "build_id": build });
+                }
                 self.event("WorkflowTaskCompleted", completed);
             }
             "timer" => {
@@ -90,6 +94,7 @@ impl Record {
                 self.event("UpsertWorkflowSearchAttributes", json!({ "search_attributes": fields }));
             }
             "la" => self.local(rest),
+            "damaged" => self.events.push(vec![0x0a, 0xff].into()),
             "admitted" => {
                 let request = request(text("id"));
                 self.event("WorkflowExecutionUpdateAdmitted", json!({ "request": request }));

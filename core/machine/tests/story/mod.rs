@@ -101,6 +101,10 @@ impl Stage {
             }
             "page" => self.page(rest),
             "lang" => self.lang(after),
+            "lang-nothing" => {
+                let run_id = self.current.clone().into();
+                self.give(Input::Completed(lang::WorkflowActivationCompletion { run_id, status: None }));
+            }
             "lang-fail" => self.lang_fail(rest),
             "answer" => self.answer_query(rest),
             "accept" => {
@@ -151,6 +155,9 @@ impl Stage {
                 c.nondeterminism = Nondeterminism::FailWorkflowTypes([kind.to_owned().into()].into())
             }
             None => {}
+        }
+        if let Some(behavior) = number(words, "behavior") {
+            c.default_versioning_behavior = behavior as i32;
         }
         if let Some(build) = option(words, "build") {
             let version = lang::WorkerDeploymentVersion {
@@ -242,7 +249,11 @@ impl Stage {
                 name => {
                     let mut fields = text::message(rest);
                     let metadata = fields.as_object_mut().unwrap().remove("summary");
+                    let groups = fields.as_object_mut().unwrap().remove("groups");
                     let mut command = json!({ snake(name): fields });
+                    if let Some(groups) = groups {
+                        command["event_group_markers"] = groups;
+                    }
                     if let Some(summary) = metadata {
                         command["user_metadata"] =
                             json!({ "summary": text::payload(summary.as_str().unwrap()) });
