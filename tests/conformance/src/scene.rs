@@ -432,6 +432,25 @@ impl Scene {
         }
     }
 
+    pub fn update_request(
+        &self,
+        run: &Run,
+        name: &str,
+        text: &str,
+        stage: Stage,
+    ) -> api::UpdateWorkflowExecutionRequest {
+        let meta = update::Meta { update_id: self.name(), ..Default::default() };
+        let input = update::Input { name: name.into(), args: payloads(text), ..Default::default() };
+        api::UpdateWorkflowExecutionRequest {
+            namespace: "default".into(),
+            workflow_execution: execution(run),
+            wait_policy: Some(update::WaitPolicy { lifecycle_stage: stage.into() }),
+            request: Some(update::Request { meta: Some(meta), input: Some(input), ..Default::default() }),
+            ..Default::default()
+        }
+    }
+
+    /// Sends an update and waits until it is as far.
     pub async fn update_until(
         &self,
         run: &Run,
@@ -439,15 +458,7 @@ impl Scene {
         text: &str,
         stage: Stage,
     ) -> api::UpdateWorkflowExecutionResponse {
-        let meta = update::Meta { update_id: self.name(), ..Default::default() };
-        let input = update::Input { name: name.into(), args: payloads(text), ..Default::default() };
-        let request = api::UpdateWorkflowExecutionRequest {
-            namespace: "default".into(),
-            workflow_execution: execution(run),
-            wait_policy: Some(update::WaitPolicy { lifecycle_stage: stage.into() }),
-            request: Some(update::Request { meta: Some(meta), input: Some(input), ..Default::default() }),
-            ..Default::default()
-        };
+        let request = self.update_request(run, name, text, stage);
         loop {
             let answer: api::UpdateWorkflowExecutionResponse = self
                 .client
@@ -476,6 +487,7 @@ pub fn execution(run: &Run) -> Option<WorkflowExecution> {
 }
 
 /// The closing event in words.
+#[expect(clippy::wildcard_enum_match_arm, reason = "sixty kinds of events, of which six close a run")]
 fn end(event: &HistoryEvent) -> String {
     match event.attributes.as_ref().unwrap() {
         Attributes::WorkflowExecutionCompletedEventAttributes(it) => {
