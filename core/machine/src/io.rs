@@ -305,6 +305,8 @@ pub struct TaskCompletion {
     pub workflow_type: Bytes,
     /// The workflow closes with it: no further task may follow.
     pub closes: bool,
+    /// The run leaves the cache once this is taken, closed or not: its next task is better asked for anew.
+    pub leaves: bool,
 }
 
 /// A workflow task that failed.

@@ -36,6 +36,9 @@ pub struct Shard {
     waiting: VecDeque<Task>,
     /// Runs that were asked to leave to make room, and have not left yet.
     leaving: usize,
+    /// The most attempts of local activities that a run had which has left: later ones name theirs after it, for reports
+    /// of the earlier may still come.
+    local_executions: u32,
     bytes: usize,
     /// When runs must be woken.
     deadlines: BTreeMap<(Time, RunId), ()>,
@@ -72,6 +75,7 @@ impl Shard {
             used: 0,
             waiting: VecDeque::new(),
             leaving: 0,
+            local_executions: 0,
             bytes: 0,
             deadlines: BTreeMap::new(),
             out: VecDeque::new(),
@@ -148,7 +152,7 @@ impl Shard {
     }
 
     fn start(&mut self, now: Time, id: RunId, task: Task) {
-        let run = Run::new(id.clone(), &task, &self.config);
+        let run = Run::new(id.clone(), &task, self.local_executions, &self.config);
         let cached = Cached {
             run,
             tasks: VecDeque::new(),
@@ -228,6 +232,7 @@ impl Shard {
     fn left(&mut self, now: Time, id: &RunId) {
         let Some(mut cached) = self.runs.remove(id) else { return };
         self.bytes -= cached.bytes;
+        self.local_executions = self.local_executions.max(cached.run.local_executions());
         self.leaving -= usize::from(cached.leaving);
         if let Some(deadline) = cached.deadline {
             self.deadlines.remove(&(deadline, id.clone()));

@@ -2,14 +2,14 @@
 //! no activation for an unknown run, none that differs from what was shown live before, every ticket done once, nothing
 //! told twice, reports of local activities only to those who asked, and at the end nothing outstanding.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use outlast_machine::Config;
 use outlast_machine::io::{
-    Eviction, Fetch, FetchFailed, Input, LocalReport, LocalResult, LocalTask, LocalTimeout, Output, Page,
-    Reply, RunId, Source, Task, TaskCompletion, Ticket,
+    Eviction, Fetch, FetchFailed, Input, LocalName, LocalReport, LocalResult, LocalTask, LocalTimeout,
+    Output, Page, Reply, RunId, Source, Task, TaskCompletion, Ticket,
 };
 use outlast_machine::shard::Shard;
 use outlast_machine::time::Time;
@@ -37,6 +37,8 @@ struct Run {
     live: Vec<Shown>,
     /// How much of `recorded` this incarnation was shown again.
     caught_up: usize,
+    /// Attempts of local activities that were asked for since the run came into the cache.
+    locals: BTreeSet<LocalName>,
     /// This incarnation plays a task that the server has given up: nothing of it stays.
     late: bool,
 }
@@ -60,7 +62,7 @@ pub struct World {
     runs: BTreeMap<String, Run>,
     arrivals: Vec<Arrival>,
     tickets: Tickets,
-    cancelled: Vec<(RunId, outlast_machine::io::LocalName)>,
+    cancelled: Vec<(RunId, LocalName)>,
     /// New things happen, and things go wrong.
     busy: bool,
     trace: Option<Vec<String>>,
@@ -119,6 +121,7 @@ impl World {
                 recorded: Vec::new(),
                 live: Vec::new(),
                 caught_up: 0,
+                locals: BTreeSet::new(),
                 late: false,
             };
             runs.insert(id, run);
@@ -160,9 +163,6 @@ impl World {
 
     fn handle(&mut self, input: Input) {
         if let Some(trace) = &mut self.trace {
-            if std::env::var_os("OUTLAST_SEED").is_some() {
-                eprintln!("> {input:?}");
-            }
             trace.push(format!("> {input:?}"));
         }
         self.shard.handle(Time::from_nanos(self.now), input);
@@ -172,9 +172,6 @@ impl World {
     fn drain(&mut self) {
         while let Some(output) = self.shard.poll() {
             if let Some(trace) = &mut self.trace {
-                if std::env::var_os("OUTLAST_SEED").is_some() {
-                    eprintln!("< {output:?}");
-                }
                 trace.push(format!("< {output:?}"));
             }
             self.said(output);
@@ -190,10 +187,15 @@ impl World {
             }
             Output::Fetch(fetch) => self.arrivals.push(Arrival::Page(fetch)),
             Output::StartLocal(run, task) => {
-                let incarnation = self.runs[&run.to_string()].incarnation;
+                let state = self.run(&run);
+                assert!(state.locals.insert(task.name), "{:?} is started twice", task.name);
+                let incarnation = state.incarnation;
                 self.arrivals.push(Arrival::Local(run, Box::new(task), incarnation));
             }
-            Output::CancelLocal(run, name) => self.cancelled.push((run, name)),
+            Output::CancelLocal(run, name) => {
+                assert!(self.run(&run).locals.contains(&name), "{name:?} is cancelled after its run left");
+                self.cancelled.push((run, name));
+            }
             Output::Complete(run, completion) => {
                 self.holds(completion.ticket);
                 self.arrivals.push(Arrival::Complete(run, completion));
@@ -208,7 +210,8 @@ impl World {
             }
             Output::Done(ticket) => self.tickets.done(ticket),
             Output::Forgotten(run, _) => {
-                let run = &self.runs[&run.to_string()];
+                let run = self.run(&run);
+                run.locals.clear();
                 assert!(run.instance.is_none(), "forgotten before the language was told");
             }
             Output::Note(..) => {}

@@ -78,13 +78,13 @@ enum Sent {
 }
 
 impl Run {
-    /// A run whose first task is about to come.
-    pub fn new(id: RunId, task: &Task, config: &Config) -> Self {
+    /// A run whose first task is about to come. Its attempts of local activities are counted from `local_executions` on.
+    pub fn new(id: RunId, task: &Task, local_executions: u32, config: &Config) -> Self {
         let workflow_id =
             task.poll.workflow_execution.as_ref().map(|e| e.workflow_id.clone()).unwrap_or_default();
         let workflow_type = task.poll.workflow_type.as_ref().map(|t| t.name.clone()).unwrap_or_default();
         Self {
-            workflow: Workflow::new(id.bytes(), workflow_id, workflow_type, config),
+            workflow: Workflow::new(id.bytes(), workflow_id, workflow_type, local_executions, config),
             id,
             feed: Feed::default(),
             playing: None,
@@ -102,6 +102,11 @@ impl Run {
         if self.is_free() {
             self.out = VecDeque::new(); // an idle run holds no buffer
         }
+    }
+
+    /// How many attempts of local activities there were, with those of runs before.
+    pub fn local_executions(&self) -> u32 {
+        self.workflow.local_executions()
     }
 
     /// Whether it waits for a task.
@@ -136,6 +141,10 @@ impl Run {
     /// A task, when it is free.
     pub fn task(&mut self, now: Time, task: Task, config: &Config) {
         debug_assert!(self.is_free(), "tasks that come while one is in hand wait in the shard");
+        self.serve(now, task, config);
+    }
+
+    fn serve(&mut self, now: Time, task: Task, config: &Config) {
         let workflow_type = task.poll.workflow_type.as_ref().map(|t| t.name.clone()).unwrap_or_default();
         if self.workflow.workflow_type.is_empty() {
             self.workflow.workflow_type = workflow_type;
@@ -386,6 +395,7 @@ impl Run {
             nonfirst_local_attempts: answer.nonfirst_local_attempts,
             workflow_type: self.workflow.workflow_type.clone(),
             closes: answer.closes.is_some(),
+            leaves: answer.closes.is_some() || self.eviction.is_some(),
         };
         self.phase = Phase::Reporting(Sent::Completion);
         self.out.push_back(Output::Complete(self.id.clone(), Box::new(completion)));
@@ -427,12 +437,13 @@ impl Run {
         }
         let over = self.workflow.is_over();
         match next {
-            Some(next) if !over && self.eviction.is_none() => {
+            // The ticket of the next task is that of this one. A run that was asked to leave meanwhile serves it first:
+            // dropped, it would come back only after its timeout.
+            Some(next) if !over => {
                 self.task = None;
-                self.task(now, *next, config);
+                self.serve(now, *next, config);
                 return;
             }
-            // The ticket of the next task is that of this one.
             Some(_) | None => self.done(),
         }
         if over {
@@ -516,6 +527,7 @@ impl Run {
     fn evict_if_asked(&mut self) {
         let Some(eviction) = self.eviction.take() else { return };
         self.workflow.drop_locals();
+        self.emit_locals();
         if !self.known_to_lang {
             self.leave(eviction);
             return;

@@ -158,7 +158,13 @@ pub(crate) struct Answer {
 }
 
 impl Workflow {
-    pub fn new(run_id: Bytes, workflow_id: String, workflow_type: Bytes, config: &Config) -> Self {
+    pub fn new(
+        run_id: Bytes,
+        workflow_id: String,
+        workflow_type: Bytes,
+        local_executions: u32,
+        config: &Config,
+    ) -> Self {
         Self {
             run_id,
             workflow_id,
@@ -194,7 +200,7 @@ impl Workflow {
             markers_settled: 0,
             resolved: Vec::new(),
             locals_out: Vec::new(),
-            local_executions: 0,
+            local_executions,
             locals_open: 0,
             nonfirst_attempts: 0,
             messages: Vec::new(),

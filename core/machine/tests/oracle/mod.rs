@@ -41,25 +41,35 @@ pub enum Verdict {
     Different(String),
 }
 
-/// Every case of the files. Cuts and mutations stand on the recordings named as their base.
+/// Every case of the files. Cuts and mutations stand on the recordings named as their base, which are in the same files or in
+/// `recordings.jsonl.gz` beside them.
 pub fn load(files: &[impl AsRef<Path>]) -> Vec<Case> {
     let lines: Vec<Value> = files.iter().flat_map(|f| read(f.as_ref())).collect();
-    let bases: HashMap<String, Value> = lines
-        .iter()
-        .filter(|l| l.get("history_b64").is_some())
-        .map(|l| (text(&l["name"]), l.clone()))
-        .collect();
+    let mut bases: HashMap<String, Value> = HashMap::new();
+    let mut add = |lines: &[Value]| {
+        let whole = lines.iter().filter(|l| l.get("history_b64").is_some());
+        bases.extend(whole.map(|l| (text(&l["name"]), l.clone())));
+    };
+    add(&lines);
+    for beside in files.iter().map(|f| f.as_ref().with_file_name("recordings.jsonl.gz")) {
+        if beside.exists() && !files.iter().any(|f| f.as_ref() == beside) {
+            add(&read(&beside));
+        }
+    }
     let mut counts: HashMap<String, usize> = HashMap::new();
-    lines
-        .iter()
-        .filter_map(|line| {
-            let base = match line.get("base") {
-                Some(base) => bases.get(&text(base))?,
-                None => line,
-            };
-            Some(case(line, base, &mut counts))
-        })
-        .collect()
+    let mut without_base = 0;
+    let mut cases = Vec::new();
+    for line in &lines {
+        let base = line.get("base").map_or(Some(line), |base| bases.get(&text(base)));
+        match base {
+            Some(base) => cases.push(case(line, base, &mut counts)),
+            None => without_base += 1,
+        }
+    }
+    if without_base > 0 {
+        eprintln!("{without_base} lines stand on recordings that are not here: left out");
+    }
+    cases
 }
 
 fn read(path: &Path) -> Vec<Value> {

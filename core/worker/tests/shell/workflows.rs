@@ -599,6 +599,41 @@ async fn a_run_leaves_when_the_language_asks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_was_asked_to_leave_serves_the_task_in_the_answer_first() {
+    let server = Server::new();
+    let worker = worker(&server);
+    let next =
+        api::RespondWorkflowTaskCompletedResponse { workflow_task: Some(second("r1")), ..Default::default() };
+    server.answer(COMPLETED, Answer::is(&next));
+    server.answer(COMPLETED, Answer::Is(bytes::Bytes::new()));
+    server.give(POLL, &first("r1"));
+    answer(&worker, vec![timer()]).await;
+    worker.request_workflow_eviction("r1", EvictionReason::LangRequested, "enough");
+    let activation = answer(&worker, vec![timer()]).await;
+    assert!(matches!(jobs(&activation)[..], [Job::FireTimer(_)]), "{activation:?}");
+    completed(&server).await;
+    let said = completed(&server).await;
+    assert_eq!(said.task_token.as_ref(), b"t2");
+    assert!(said.sticky_attributes.is_none() && !said.return_new_workflow_task, "it leaves");
+    assert!(is_eviction(&answer(&worker, vec![]).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_ends_does_not_ask_for_its_runs_again() {
+    let server = Server::new();
+    let worker = worker(&server);
+    server.give(POLL, &first("r1"));
+    let activation = worker.poll_workflow_activation().await.unwrap();
+    worker.initiate_shutdown();
+    let _: api::ShutdownWorkerRequest = server.heard("ShutdownWorker").await;
+    worker.complete_workflow_activation(commands(&activation.run_id, vec![timer()])).unwrap();
+    let said = completed(&server).await;
+    assert!(said.sticky_attributes.is_none() && !said.return_new_workflow_task);
+    assert_eq!(evictions(&worker).await, 1);
+    assert_eq!(worker.shutdown().await, Ending::Clean);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_cache_each_run_leaves_after_its_task() {
     let server = Server::new();
     let worker = Worker::new(server.client(), WorkerConfig { max_cached_workflows: 0, ..cached() }).unwrap();
