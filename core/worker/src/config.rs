@@ -245,6 +245,13 @@ impl WorkerConfig {
                 "must be at least 2 with a cache: one for the normal queue and one for the sticky queue",
             );
         }
+        if types.workflows && self.max_cached_workflows > 0 && self.slots.has_one_for_workflows() {
+            return wrong(
+                "slots.workflow_tasks",
+                "must be at least 2 with a cache: a poll of the normal queue holds a slot while it waits, and tasks \
+                 of the sticky queue would wait with it",
+            );
+        }
         check_polls("workflow_pollers", self.workflow_pollers)?;
         check_polls("activity_pollers", self.activity_pollers)?;
         check_polls("nexus_pollers", self.nexus_pollers)?;
@@ -296,6 +303,14 @@ impl Slots {
             (Slots::Tuner(tuner), SlotKind::Activity) => tuner.activities.clone(),
             (Slots::Tuner(tuner), SlotKind::LocalActivity) => tuner.local_activities.clone(),
             (Slots::Tuner(tuner), SlotKind::Nexus) => tuner.nexus_tasks.clone(),
+        }
+    }
+
+    /// Whether one workflow task at a time is all there can be.
+    fn has_one_for_workflows(&self) -> bool {
+        match self {
+            Slots::Fixed(fixed) => fixed.workflow_tasks == 1,
+            Slots::Tuner(_) => false,
         }
     }
 
@@ -377,5 +392,22 @@ impl Versioning {
             }
             Versioning::Deployment { .. } => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slot_for_workflow_tasks_and_a_cache_do_not_go_together() {
+        let mut config = WorkerConfig::new("default", "queue");
+        let fixed = FixedSlots { workflow_tasks: 1, activities: 1, local_activities: 1, nexus_tasks: 1 };
+        config.slots = Slots::Fixed(fixed);
+        assert_eq!(config.check(), Ok(()), "without a cache there is no sticky queue");
+        config.max_cached_workflows = 10;
+        assert_eq!(config.check().unwrap_err().field, "slots.workflow_tasks");
+        config.slots = Slots::Fixed(FixedSlots { workflow_tasks: 2, ..fixed });
+        assert_eq!(config.check(), Ok(()));
     }
 }

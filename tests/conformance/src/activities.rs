@@ -125,24 +125,22 @@ async fn result(
         // Says that it is alive until it is asked to end; then its input says how.
         "beat" => {
             meeting.arrived.add_permits(1);
-            let mut ticks = interval(Duration::from_millis(100));
-            loop {
-                tokio::select! {
-                    _ = ticks.tick() => worker.record_activity_heartbeat(ActivityHeartbeat {
-                        task_token: token.clone(),
-                        details: vec![payload("alive")],
-                    }),
-                    asked = cancel.wait_for(|it| *it) => {
-                        asked.ok()?;
-                        break;
-                    }
-                }
-            }
+            beat(worker, token, &mut cancel).await?;
             match input.as_str() {
                 "complete" => Some(completed("all the same")),
                 "fail" => Some(fails("in the end", false)),
                 _ => end(),
             }
+        }
+        // The first to begin is alive until it is asked to end, and fails then; the others complete.
+        "beat_once" => {
+            if meeting.began.lock().unwrap().len() > 1 {
+                return Some(completed(&format!("attempt {}", start.attempt)));
+            }
+            meeting.arrived.add_permits(1);
+            beat(worker, token, &mut cancel).await?;
+            meeting.arrived.add_permits(1);
+            Some(fails("interrupted", true))
         }
         // Fails once after a heartbeat, and finds its details at the next attempt.
         "resume" => {
@@ -166,5 +164,19 @@ async fn result(
         }
         "big" => Some(completed(&"x".repeat(usize::try_from(number()).unwrap()))),
         other => panic!("no activity {other}"),
+    }
+}
+
+/// Heartbeats until it is asked to end; nothing if its worker was killed.
+async fn beat(worker: &Worker, token: &Bytes, cancel: &mut watch::Receiver<bool>) -> Option<()> {
+    let mut ticks = interval(Duration::from_millis(100));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => worker.record_activity_heartbeat(ActivityHeartbeat {
+                task_token: token.clone(),
+                details: vec![payload("alive")],
+            }),
+            asked = cancel.wait_for(|it| *it) => return asked.ok().map(|_| ()),
+        }
     }
 }

@@ -133,13 +133,9 @@ impl Flow {
             loop {
                 let op = shared.lock().unwrap().clone();
                 let job = op.next().await;
-                let backoff = match &job {
-                    Job::ResolveActivity(it) => match it.result.clone().unwrap().status {
-                        Some(Resolution::Backoff(backoff)) => backoff,
-                        _ => return job,
-                    },
-                    _ => return job,
-                };
+                let Job::ResolveActivity(resolved) = &job else { panic!("{job:?} is of no local activity") };
+                let status = resolved.result.clone().and_then(|result| result.status);
+                let Some(Resolution::Backoff(backoff)) = status else { return job };
                 let pause = flow.ask(|seq| {
                     Command::StartTimer(StartTimer { seq, start_to_fire_timeout: backoff.backoff_duration })
                 });

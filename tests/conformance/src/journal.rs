@@ -25,6 +25,8 @@ struct Inner {
 pub struct Seen {
     pub workflow_id: String,
     pub activations: Vec<WorkflowActivation>,
+    /// How many of them were shown in a replay.
+    pub replayed: usize,
 }
 
 impl Journal {
@@ -42,6 +44,9 @@ impl Journal {
         let Some(kept) = essence(activation, commands) else { return };
         let mut inner = self.inner();
         let seen = inner.runs.entry(activation.run_id.clone()).or_default();
+        if replaying {
+            seen.replayed = seen.replayed.max(*at + 1);
+        }
         let before = seen.activations.get(*at).cloned();
         match before {
             Some(before) if replaying && before != kept => {

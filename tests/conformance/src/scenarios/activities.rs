@@ -10,7 +10,7 @@ use outlast_core::proto::temporal::api::workflowservice::v1::{self as api, workf
 
 use crate::flow::{Flow, Op, done};
 use crate::language::{Scripts, main};
-use crate::scene::story;
+use crate::scene::{execution, story};
 use crate::words::{attempts, failure, millis, payload, payloads, seconds};
 
 /// An activity with what differs from the ordinary.
@@ -289,6 +289,59 @@ async fn eager_and_ordinary_activities_run_side_by_side() {
     });
     story(code, async |s| {
         assert_eq!(s.end(&s.start().await).await, "0 1 2 3 4 5 6 7 8 9 10 11");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_activity_is_paused_and_goes_on() {
+    let code = one("beat_once", "", |it| {
+        it.heartbeat_timeout = seconds(1);
+        it.retry_policy = attempts(0);
+    });
+    story(code, async |s| {
+        let run = s.start().await;
+        s.arrived(1).await;
+        let request = api::PauseActivityRequest {
+            namespace: "default".into(),
+            execution: execution(&run),
+            activity: Some(api::pause_activity_request::Activity::Id("a1".into())),
+            ..Default::default()
+        };
+        let _: api::PauseActivityResponse = s.call(path::PAUSE_ACTIVITY, &request).await.unwrap();
+        s.arrived(1).await;
+        assert_eq!(*s.meeting.cancels.lock().unwrap(), ["PAUSED"]);
+        let request = api::UnpauseActivityRequest {
+            namespace: "default".into(),
+            execution: execution(&run),
+            activity: Some(api::unpause_activity_request::Activity::Id("a1".into())),
+            ..Default::default()
+        };
+        let _: api::UnpauseActivityResponse = s.call(path::UNPAUSE_ACTIVITY, &request).await.unwrap();
+        assert!(s.end(&run).await.starts_with("attempt "));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_activity_is_reset_and_begins_anew() {
+    let code = one("beat_once", "", |it| {
+        it.heartbeat_timeout = seconds(1);
+        it.retry_policy = attempts(0);
+    });
+    story(code, async |s| {
+        let run = s.start().await;
+        s.arrived(1).await;
+        let request = api::ResetActivityRequest {
+            namespace: "default".into(),
+            execution: execution(&run),
+            activity: Some(api::reset_activity_request::Activity::Id("a1".into())),
+            ..Default::default()
+        };
+        let _: api::ResetActivityResponse = s.call(path::RESET_ACTIVITY, &request).await.unwrap();
+        s.arrived(1).await;
+        assert_eq!(*s.meeting.cancels.lock().unwrap(), ["RESET"]);
+        assert!(s.end(&run).await.starts_with("attempt "));
     })
     .await;
 }

@@ -10,6 +10,7 @@ use outlast_core::proto::coresdk::workflow_commands::{
 };
 use outlast_core::proto::temporal::api::common::v1::{Memo, SearchAttributes};
 use outlast_core::proto::temporal::api::enums::v1::{EventType, WorkflowTaskFailedCause};
+use outlast_core::proto::temporal::api::history::v1::history_event::Attributes;
 use outlast_core::proto::temporal::api::sdk::v1::UserMetadata;
 use outlast_core::proto::temporal::api::workflowservice::v1::{self as api, workflow_service as path};
 
@@ -448,11 +449,13 @@ async fn changed_code_is_noticed_and_mended_code_goes_on() {
         version.store(2, Ordering::SeqCst);
         s.signal(&run, "go", "").await;
         s.until(&run, EventType::WorkflowTaskFailed, 1).await;
-        assert!(
-            s.journal.evictions().iter().any(|it| it.contains("TMPRL1100")),
-            "{:?}",
-            s.journal.evictions()
-        );
+        let events = s.history(&run).await.events;
+        let told = events.into_iter().find_map(|event| match event.attributes {
+            Some(Attributes::WorkflowTaskFailedEventAttributes(it)) => it.failure,
+            _ => None,
+        });
+        let told = told.unwrap().message;
+        assert!(told.starts_with("[TMPRL1100]"), "{told}");
         version.store(1, Ordering::SeqCst);
         assert_eq!(s.end(&run).await, "over");
     })

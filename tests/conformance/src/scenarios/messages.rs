@@ -5,6 +5,9 @@ use outlast_core::proto::temporal::api::common::v1::WorkflowType;
 use outlast_core::proto::temporal::api::enums::v1::{
     EventType, UpdateWorkflowExecutionLifecycleStage as Stage,
 };
+use outlast_core::proto::temporal::api::workflowservice::v1::execute_multi_operation_request::{
+    Operation, operation,
+};
 use outlast_core::proto::temporal::api::workflowservice::v1::{self as api, workflow_service as path};
 
 use crate::flow::{Flow, done};
@@ -361,6 +364,32 @@ async fn signals_queries_and_updates_mix() {
             s.signal(&run, "tick", "").await;
         }
         assert_eq!(s.end(&run).await, "10");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_starts_the_workflow_that_it_is_for() {
+    story(updated(), async |s| {
+        let start = s.start_request();
+        let id = start.workflow_id.clone();
+        let run = Run { id, run_id: String::new() };
+        let update = s.update_request(&run, "later", "both", Stage::Completed);
+        let operation = |it| Operation { operation: Some(it) };
+        let request = api::ExecuteMultiOperationRequest {
+            namespace: "default".into(),
+            operations: vec![
+                operation(operation::Operation::StartWorkflow(start)),
+                operation(operation::Operation::UpdateWorkflow(update)),
+            ],
+            ..Default::default()
+        };
+        let answer: api::ExecuteMultiOperationResponse =
+            s.call(path::EXECUTE_MULTI_OPERATION, &request).await.unwrap();
+        assert_eq!(answer.responses.len(), 2);
+        s.signal(&run, "end", "").await;
+        assert_eq!(s.end(&run).await, "over");
+        assert_eq!(s.count(&run, EventType::WorkflowExecutionUpdateCompleted).await, 1);
     })
     .await;
 }

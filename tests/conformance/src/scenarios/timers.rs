@@ -66,3 +66,13 @@ async fn many_timers_fire_each_once() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn time_moves_with_the_tasks() {
+    let code = main(|w| async move {
+        let (begin, same) = (w.time(), w.time());
+        w.timer(1100).next().await;
+        done(&format!("{} {}", begin == same, w.time().seconds > begin.seconds))
+    });
+    story(code, async |s| assert_eq!(s.end(&s.start().await).await, "true true")).await;
+}

@@ -153,7 +153,7 @@ async fn many_runs_share_a_cache_of_one() {
             config.shards = Some(1);
         })
         .await;
-        let runs = start_many(s, 20).await;
+        let runs = start_many(s, 8).await;
         all_end(s, &runs, "abcd").await;
         assert!(s.journal.evictions().iter().any(|it| it.starts_with("CACHE_FULL")));
     })
@@ -164,7 +164,7 @@ async fn many_runs_share_a_cache_of_one() {
 async fn many_runs_do_without_a_cache() {
     play(walk(), async |s| {
         s.worker_with(|config| config.max_cached_workflows = 0).await;
-        let runs = start_many(s, 20).await;
+        let runs = start_many(s, 8).await;
         all_end(s, &runs, "abcd").await;
     })
     .await;
@@ -174,7 +174,7 @@ async fn many_runs_do_without_a_cache() {
 async fn a_cache_is_bounded_by_bytes() {
     play(walk(), async |s| {
         s.worker_with(|config| config.max_cached_bytes = Some(10_000)).await;
-        let runs = start_many(s, 20).await;
+        let runs = start_many(s, 8).await;
         all_end(s, &runs, "abcd").await;
     })
     .await;
@@ -185,7 +185,7 @@ async fn two_workers_share_a_queue() {
     play(walk(), async |s| {
         s.worker().await;
         s.worker().await;
-        let runs = start_many(s, 20).await;
+        let runs = start_many(s, 8).await;
         all_end(s, &runs, "abcd").await;
     })
     .await;
@@ -219,7 +219,7 @@ async fn pollers_that_scale_themselves_do_the_same_work() {
             config.activity_pollers = scaling;
         })
         .await;
-        let runs = start_many(s, 20).await;
+        let runs = start_many(s, 8).await;
         all_end(s, &runs, "abcd").await;
     })
     .await;
@@ -229,7 +229,7 @@ async fn pollers_that_scale_themselves_do_the_same_work() {
 async fn a_worker_ends_under_load_and_another_goes_on() {
     play(walk(), async |s| {
         let first = s.run_worker(|_| {}).await;
-        let runs = start_many(s, 20).await;
+        let runs = start_many(s, 8).await;
         first.stop().await;
         s.worker().await;
         all_end(s, &runs, "abcd").await;
@@ -240,7 +240,7 @@ async fn a_worker_ends_under_load_and_another_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_of_thousands_of_events_is_read_again() {
     let code = main(|w| async move {
-        for _ in 0..3 {
+        for _ in 0..2 {
             let timers: Vec<_> = (0..800).map(|_| w.timer(3_600_000)).collect();
             w.timer(10).next().await;
             for timer in timers {
@@ -253,8 +253,8 @@ async fn a_run_of_thousands_of_events_is_read_again() {
     play(code, async |s| {
         let worker = s.worker().await;
         let run = s.start().await;
-        s.until(&run, EventType::WorkflowTaskCompleted, 7).await;
-        assert!(s.history(&run).await.events.len() > 4800);
+        s.until(&run, EventType::WorkflowTaskCompleted, 5).await;
+        assert!(s.history(&run).await.events.len() > 3200);
         worker.request_workflow_eviction(&run.run_id, EvictionReason::LangRequested, "to read it all again");
         s.signal(&run, "go", "on").await;
         assert_eq!(s.end(&run).await, "on");
