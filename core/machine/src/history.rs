@@ -34,6 +34,9 @@ impl Turn {
     }
 }
 
+/// Room for the events of most turns.
+const EVENTS: usize = 8;
+
 /// What reading gave.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Read {
@@ -105,6 +108,10 @@ impl Feed {
         debug_assert!(self.at == self.page.len(), "a page is pushed when the one before is used up");
         for entry in self.turn.seen.iter_mut().chain(&mut self.turn.commands).chain(&mut self.ahead) {
             entry.keep(&self.page);
+        }
+        if !history.is_empty() {
+            self.turn.seen.reserve(EVENTS);
+            self.turn.commands.reserve(EVENTS);
         }
         self.page = history;
         self.at = 0;

@@ -150,6 +150,11 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// Makes room for so many commands.
+    pub fn reserve(&mut self, commands: usize) {
+        self.commands.reserve(commands);
+    }
+
     /// Appends a command.
     pub fn push(&mut self, kind: Kind, op: u32, ask: Ask, extras: Option<Box<Extras>>) -> Place {
         let place = Place(self.taken + self.commands.len() as u64);

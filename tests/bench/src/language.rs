@@ -133,7 +133,10 @@ impl Script {
 
     fn start(&mut self, workflow: &Workflow) {
         match workflow.shape {
-            Shape::Fanout => (1..=workflow.k).for_each(|n| self.activity(n)),
+            Shape::Fanout => {
+                self.said.reserve(workflow.k as usize);
+                (1..=workflow.k).for_each(|n| self.activity(n));
+            }
             Shape::Signals => {}
             Shape::Timers | Shape::Activities | Shape::Idle => self.next(workflow),
         }

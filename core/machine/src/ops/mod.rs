@@ -86,6 +86,11 @@ impl Slab {
         self.free.unwrap_or(self.slots.len() as u32)
     }
 
+    /// Makes room for so many ops.
+    pub fn reserve(&mut self, ops: usize) {
+        self.slots.reserve(ops.saturating_sub(self.slots.len() - self.open));
+    }
+
     pub fn insert(&mut self, op: Op) -> u32 {
         self.open += 1;
         let index = self.next();

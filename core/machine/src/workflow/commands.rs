@@ -36,6 +36,8 @@ impl Workflow {
         if success.versioning_behavior != 0 {
             self.versioning_behavior = success.versioning_behavior;
         }
+        self.queue.reserve(success.commands.len());
+        self.ops.reserve(success.commands.len());
         for command in self.in_order(success.commands) {
             let extras = Extras {
                 user_metadata: command.user_metadata,
