@@ -36,7 +36,7 @@ test: venv ## every test; what had to be skipped is listed at the end (REQUIRE_A
 	cargo fetch --locked
 	@$(MAKE) --no-print-directory wasm
 	@failed=0; log="$(CARGO_TARGET_DIR)/test.log"; \
-	cargo test --workspace --all-features --locked --no-fail-fast 2>&1 | tee "$$log" || failed=1; \
+	tests/with-server cargo test --workspace --all-features --locked --no-fail-fast 2>&1 | tee "$$log" || failed=1; \
 	sed -nE 's/^test (.*) \.\.\. ignored(.*)/\1\2 (ignored)/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
 	if [ -s "$$OUTLAST_SKIPPED" ]; then \
 	  echo; echo "!!!! SKIPPED:"; sort -u "$$OUTLAST_SKIPPED" | sed 's/^/!!!!   /'; \

@@ -11,9 +11,9 @@ mod runtime;
 
 pub use connect::{ConnectString, connect, connect_with};
 pub use outlast_client::{
-    BasicAuth, CallOptions, Client, ClientOptions, Code, Compression, Error, HttpConnectProxy, KeepAlive,
-    Kind, Metadata, RetryKind, RetryPolicy, Service, ServiceFuture, Status, Target, TlsIdentity, TlsOptions,
-    envconfig,
+    BasicAuth, CallInfo, CallObserver, CallOptions, Client, ClientOptions, Code, Compression, Error,
+    HttpConnectProxy, KeepAlive, Kind, Metadata, RetryKind, RetryPolicy, Service, ServiceFuture, Status,
+    Target, TlsIdentity, TlsOptions, envconfig,
 };
 /// Every message: the Temporal API, the lang protocol, JSON.
 pub use outlast_proto as proto;

@@ -177,8 +177,8 @@ pub enum Note {
         /// What went wrong.
         message: String,
     },
-    /// The workflow closed with this command.
-    Closed(Closed),
+    /// The workflow closed with this command, so long after its start (by the server's clock, to now by the caller's).
+    Closed(Closed, Duration),
     /// A first live activation came after this long a replay (from task to activation, in the caller's time).
     Replayed(Duration),
     /// The search attribute that lists patches would have been too large, so it was not written.
@@ -305,6 +305,8 @@ pub struct TaskCompletion {
     pub workflow_type: Bytes,
     /// The workflow closes with it: no further task may follow.
     pub closes: bool,
+    /// The run leaves the cache once this is taken, closed or not: its next task is better asked for anew.
+    pub leaves: bool,
 }
 
 /// A workflow task that failed.

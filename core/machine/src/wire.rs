@@ -57,6 +57,17 @@ impl<'a> Fields<'a> {
         Ok(Some(((key >> 3) as u32, value)))
     }
 
+    /// Passes by numbers whose one-byte key is in `keys`, without reading them.
+    #[inline(always)]
+    pub fn pass(&mut self, keys: [u8; 2]) {
+        while let [key, rest @ ..] = self.rest
+            && keys.contains(key)
+            && let Some(end) = rest.iter().position(|byte| *byte < 0x80)
+        {
+            self.rest = &rest[end + 1..];
+        }
+    }
+
     #[inline(always)]
     fn take(&mut self, length: usize) -> Result<&'a [u8], WireError> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(WireError::Truncated)?;
@@ -111,6 +122,16 @@ mod tests {
         assert!(matches!(fields.next(), Ok(Some((3, Value::Other)))));
         assert!(matches!(fields.next(), Ok(Some((4, Value::Number(0))))));
         assert!(matches!(fields.next(), Ok(None)));
+    }
+
+    #[test]
+    fn numbers_are_passed_by() {
+        let mut fields = Fields::new(&[0x28, 0xff, 0x01, 0x20, 3, 0x08, 7]);
+        fields.pass([0x20, 0x28]);
+        assert!(matches!(fields.next(), Ok(Some((1, Value::Number(7))))));
+        let mut cut = Fields::new(&[0x28, 0xff]);
+        cut.pass([0x20, 0x28]);
+        assert_eq!(cut.next().err(), Some(WireError::Truncated));
     }
 
     #[test]

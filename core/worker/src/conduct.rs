@@ -33,6 +33,7 @@ pub(crate) async fn conduct(
     let server_ends_polls = shared.namespace().ends_polls;
     shutdown.handle(clock.now(), Input::Asked { server_ends_polls });
     facts.spawn(polls_end(std::mem::take(&mut players.polls)));
+    let mut taken = shared.tasks_taken();
     loop {
         while let Some(output) = shutdown.poll() {
             act(&shared, output, shutdown.phase(), &mut facts);
@@ -49,7 +50,10 @@ pub(crate) async fn conduct(
                 Ok(fact) => shutdown.handle(clock.now(), fact),
                 Err(error) => tracing::error!(%error, "a part of shutdown broke off"),
             },
-            () = clock.until(shutdown.deadline()) => shutdown.handle(clock.now(), Input::Tick),
+            () = clock.until(shutdown.deadline()) => {
+                let before = std::mem::replace(&mut taken, shared.tasks_taken());
+                shutdown.handle(clock.now(), Input::Tick { tasks_came: taken > before });
+            }
         }
     }
 }

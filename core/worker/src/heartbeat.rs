@@ -13,9 +13,10 @@ use outlast_proto::temporal::api::worker::v1::{
 
 use crate::clock::Clock;
 use crate::config::{Versioning, WorkerConfig};
-use crate::counts::{Counts, Tasks};
+use crate::counts::{Counts, Polls, Tasks};
 use crate::permits::Permits;
 use crate::pollers::PollerBehavior;
+use crate::slots::host::HostSampler;
 use crate::worker::Shared;
 
 /// Sends heartbeats as long as the worker lives, if the namespace wants them.
@@ -80,11 +81,15 @@ impl Vitals {
         };
         let status = if ending { WorkerStatus::ShuttingDown } else { WorkerStatus::Running };
         let types = config.task_types;
+        let cached = types.workflows && config.max_cached_workflows > 0;
+        let host = HostSampler::shared().usage().unwrap_or_default();
         WorkerHeartbeat {
             worker_instance_key: instance_key.to_owned(),
             worker_identity: identity.to_owned(),
             host_info: Some(WorkerHostInfo {
                 process_id: std::process::id().to_string(),
+                current_host_cpu_usage: host.cpu as f32,
+                current_host_mem_usage: host.memory as f32,
                 host_name: identity.rsplit('@').next().unwrap_or_default().to_owned(),
                 ..Default::default()
             }),
@@ -108,9 +113,15 @@ impl Vitals {
             nexus_task_slots_info: types
                 .nexus
                 .then(|| slots(&self.nexus_tasks, &counts.nexus_tasks, before.nexus_tasks)),
-            workflow_poller_info: types.workflows.then(|| poller(config.workflow_pollers)),
-            activity_poller_info: types.activities.then(|| poller(config.activity_pollers)),
-            nexus_poller_info: types.nexus.then(|| poller(config.nexus_pollers)),
+            workflow_poller_info: types
+                .workflows
+                .then(|| poller(config.workflow_pollers, &counts.workflow_polls)),
+            workflow_sticky_poller_info: cached
+                .then(|| poller(config.workflow_pollers, &counts.sticky_polls)),
+            activity_poller_info: types
+                .activities
+                .then(|| poller(config.activity_pollers, &counts.activity_polls)),
+            nexus_poller_info: types.nexus.then(|| poller(config.nexus_pollers, &counts.nexus_polls)),
             total_sticky_cache_hit: counts.sticky_hits.load(Ordering::Relaxed),
             total_sticky_cache_miss: counts.sticky_misses.load(Ordering::Relaxed),
             current_sticky_cache_size: count(counts.cached_runs.load(Ordering::Relaxed)),
@@ -143,9 +154,11 @@ fn slots(permits: &Permits, tasks: &Tasks, before: (i32, i32)) -> WorkerSlotsInf
     }
 }
 
-fn poller(behavior: PollerBehavior) -> WorkerPollerInfo {
+fn poller(behavior: PollerBehavior, polls: &Polls) -> WorkerPollerInfo {
     let is_autoscaling = matches!(behavior, PollerBehavior::Autoscaling { .. });
-    WorkerPollerInfo { is_autoscaling, ..Default::default() }
+    let (current_pollers, last) = polls.now();
+    let last_successful_poll_time = last.map(Time::timestamp);
+    WorkerPollerInfo { current_pollers, last_successful_poll_time, is_autoscaling }
 }
 
 fn deployment(versioning: &Versioning) -> Option<WorkerDeploymentVersion> {

@@ -10,17 +10,19 @@ use outlast_machine::time::Time;
 
 /// How long a server that promised to end our polls may take, and how long aborted polls may.
 const POLLS_PATIENCE: Duration = Duration::from_secs(5);
-/// Without a promise: a poll that is dropped while its task is on the way loses the task to a timeout. Under load each
-/// poll is answered sooner than this, and then there is none to drop.
+/// Without a promise: a poll that is dropped while its task is on the way loses the task to a timeout. Polls are dropped
+/// once none was answered for so long.
 const SETTLING: Duration = Duration::from_millis(100);
+/// How long they may be answered one after the other.
+const SETTLING_MAX: Duration = Duration::from_secs(2);
 
 /// Where the end stands. `hard` is when it is over, whatever is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Nobody has asked for an end.
     Running,
-    /// No poll starts; those in flight may be answered until then.
-    EndingPolls { until: Time, hard: Time },
+    /// No poll starts; those in flight may be answered until then, or as long as tasks come, until `latest`.
+    EndingPolls { until: Time, latest: Time, hard: Time },
     /// No poll starts; those in flight were dropped.
     AbortingPolls { until: Time, hard: Time },
     /// What the language holds is finished, runs leave the cache.
@@ -41,9 +43,7 @@ pub enum Ending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     /// Somebody wants the worker to end.
-    Asked {
-        server_ends_polls: bool,
-    },
+    Asked { server_ends_polls: bool },
     /// The server took the announcement.
     Announced,
     /// The server did not take the announcement, so it will not end polls either, whatever it promised.
@@ -52,7 +52,8 @@ pub(crate) enum Input {
     PollsEnded,
     /// The halves hold nothing any more.
     Idle,
-    Tick,
+    /// The deadline passed. `tasks_came`: since the last one, or since the end was asked for.
+    Tick { tasks_came: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Shutdown {
     pub(crate) fn deadline(&self) -> Option<Time> {
         match self.phase {
             Phase::Running | Phase::Down(_) => None,
-            Phase::EndingPolls { until, hard } | Phase::AbortingPolls { until, hard } => {
+            Phase::EndingPolls { until, hard, .. } | Phase::AbortingPolls { until, hard } => {
                 Some(until.min(hard))
             }
             Phase::Draining { hard } => Some(hard),
@@ -105,36 +106,47 @@ impl Shutdown {
         self.phase = match (self.phase, input) {
             (P::Running, I::Asked { server_ends_polls }) => {
                 self.out.push_back(Output::Announce);
-                let patience = if server_ends_polls { POLLS_PATIENCE } else { SETTLING };
-                P::EndingPolls { until: now + patience, hard: now + self.limit }
+                let (patience, longest) = match server_ends_polls {
+                    true => (POLLS_PATIENCE, POLLS_PATIENCE),
+                    false => (SETTLING, SETTLING_MAX),
+                };
+                P::EndingPolls { until: now + patience, latest: now + longest, hard: now + self.limit }
             }
-            (P::Running, I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick) => P::Running,
+            (P::Running, I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick { .. }) => {
+                P::Running
+            }
 
             (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::PollsEnded) => self.drain(hard),
-            (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::Tick) if now >= hard => {
+            (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::Tick { .. }) if now >= hard => {
                 self.down(Ending::Deadline)
             }
-            (P::EndingPolls { until, hard }, I::NotAnnounced) => {
-                P::EndingPolls { until: until.min(now + SETTLING), hard }
+            (P::EndingPolls { until, latest, hard }, I::NotAnnounced) => {
+                let (until, latest) = (until.min(now + SETTLING), latest.min(now + SETTLING_MAX));
+                P::EndingPolls { until, latest, hard }
             }
-            (P::EndingPolls { until, hard }, I::Tick) if now >= until => self.abort(now, hard),
-            (P::AbortingPolls { until, hard }, I::Tick) if now >= until => self.drain(hard),
-            (phase @ P::EndingPolls { .. }, I::Asked { .. } | I::Announced | I::Idle | I::Tick) => phase,
+            (P::EndingPolls { latest, hard, .. }, I::Tick { tasks_came: true }) if now < latest => {
+                P::EndingPolls { until: latest.min(now + SETTLING), latest, hard }
+            }
+            (P::EndingPolls { until, hard, .. }, I::Tick { .. }) if now >= until => self.abort(now, hard),
+            (P::AbortingPolls { until, hard }, I::Tick { .. }) if now >= until => self.drain(hard),
+            (phase @ P::EndingPolls { .. }, I::Asked { .. } | I::Announced | I::Idle | I::Tick { .. }) => {
+                phase
+            }
             (
                 phase @ P::AbortingPolls { .. },
-                I::Asked { .. } | I::Announced | I::NotAnnounced | I::Idle | I::Tick,
+                I::Asked { .. } | I::Announced | I::NotAnnounced | I::Idle | I::Tick { .. },
             ) => phase,
 
             (P::Draining { .. }, I::Idle) => self.down(Ending::Clean),
-            (P::Draining { hard }, I::Tick) if now >= hard => self.down(Ending::Deadline),
+            (P::Draining { hard }, I::Tick { .. }) if now >= hard => self.down(Ending::Deadline),
             (
                 phase @ P::Draining { .. },
-                I::Asked { .. } | I::Announced | I::NotAnnounced | I::PollsEnded | I::Tick,
+                I::Asked { .. } | I::Announced | I::NotAnnounced | I::PollsEnded | I::Tick { .. },
             ) => phase,
 
             (
                 phase @ P::Down(_),
-                I::Asked { .. } | I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick,
+                I::Asked { .. } | I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick { .. },
             ) => phase,
         };
     }
@@ -178,13 +190,26 @@ mod tests {
 
     const ASKED: Input = Input::Asked { server_ends_polls: false };
     const ASKED_WITH_PROMISE: Input = Input::Asked { server_ends_polls: true };
+    const QUIET: Input = Input::Tick { tasks_came: false };
+    const BUSY: Input = Input::Tick { tasks_came: true };
     use Output::{AbortPolls, Announce, CloseDoors, Drain};
 
     #[test]
     fn without_a_promise_polls_are_soon_aborted() {
-        let (out, phase) = play(&[(0, ASKED), (1, Input::Tick), (1, Input::PollsEnded), (3, Input::Idle)]);
+        let (out, phase) = play(&[(0, ASKED), (1, QUIET), (1, Input::PollsEnded), (3, Input::Idle)]);
         assert_eq!(out, [Announce, AbortPolls, Drain, CloseDoors]);
         assert_eq!(phase, Phase::Down(Ending::Clean));
+    }
+
+    #[test]
+    fn polls_are_not_aborted_while_they_bring_tasks_but_not_for_ever() {
+        let settling = |second| {
+            let (_, phase) = play(&[(0, ASKED), (second, BUSY)]);
+            phase
+        };
+        let (until, latest, hard) = (at(1) + SETTLING, at(2), at(60));
+        assert_eq!(settling(1), Phase::EndingPolls { until, latest, hard });
+        assert!(matches!(settling(2), Phase::AbortingPolls { .. }));
     }
 
     #[test]
@@ -201,19 +226,19 @@ mod tests {
 
     #[test]
     fn a_server_that_breaks_its_promise_costs_seconds() {
-        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (5, Input::Tick), (5, Input::PollsEnded)]);
+        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (5, QUIET), (5, Input::PollsEnded)]);
         assert_eq!(out, [Announce, AbortPolls, Drain]);
     }
 
     #[test]
     fn a_server_that_says_unimplemented_after_promising_is_not_waited_for() {
-        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (0, Input::NotAnnounced), (1, Input::Tick)]);
+        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (0, Input::NotAnnounced), (1, QUIET)]);
         assert_eq!(out, [Announce, AbortPolls]);
     }
 
     #[test]
     fn polls_that_do_not_even_abort_are_not_waited_for() {
-        let (out, phase) = play(&[(0, ASKED), (1, Input::Tick), (6, Input::Tick)]);
+        let (out, phase) = play(&[(0, ASKED), (1, QUIET), (6, QUIET)]);
         assert_eq!(out, [Announce, AbortPolls, Drain]);
         assert_eq!(phase, Phase::Draining { hard: at(60) });
     }
@@ -224,7 +249,7 @@ mod tests {
             [vec![(0, ASKED)], vec![(0, ASKED_WITH_PROMISE)], vec![(0, ASKED), (0, Input::PollsEnded)]]
         {
             let mut inputs = before;
-            inputs.push((60, Input::Tick));
+            inputs.push((60, QUIET));
             let (out, phase) = play(&inputs);
             assert_eq!(out.last(), Some(&CloseDoors), "{inputs:?}");
             assert_eq!(phase, Phase::Down(Ending::Deadline));

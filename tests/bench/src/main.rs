@@ -3,6 +3,7 @@
 //! and `profile` for people. Nothing here gates: a target that is missed is said.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
+mod calls;
 mod counts;
 mod history;
 mod idle;
@@ -11,6 +12,7 @@ mod live;
 mod payloads;
 mod replay;
 mod report;
+mod server;
 mod time;
 mod valgrind;
 
@@ -30,7 +32,12 @@ outlast-bench replay-bytes SHAPE K N   the same, activations and completions as 
 outlast-bench language SHAPE K N  only the language's part of it
 outlast-bench idle RUNS K         cache runs with an open timer after K activities
 outlast-bench cores               how much faster two threads are than one
-outlast-bench profile SHAPE K     the functions that take the most instructions";
+outlast-bench profile SHAPE K     the functions that take the most instructions
+outlast-bench cycles SERVER N K   N workflows with K activities each, on a worker at a server (host:port)
+outlast-bench polled SERVER N K   the same, without activities in the replies to workflow tasks
+outlast-bench calls SERVER N K    the same with bare calls
+outlast-bench rest SERVER         an idle worker: bytes of memory, wake-ups a second
+outlast-bench profile PART        the same list for `cycles`, `polled` or `calls`, at a server of its own";
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -43,6 +50,14 @@ fn main() {
         // Forgotten, so that what it holds is what is left at the end.
         ["idle", runs, activities] => std::mem::forget(idle::shard(parse(runs), parse(activities))),
         ["cores"] => println!("{:.3}", time::two_core_speedup()),
+        ["cycles", address, n, k] => live::cycles(address, parse(n), parse(k), true),
+        ["polled", address, n, k] => live::cycles(address, parse(n), parse(k), false),
+        ["calls", address, n, k] => calls::calls(address, parse(n), parse(k)),
+        ["rest", address] => {
+            let (rss, wakes) = live::rest(address);
+            println!("{rss} {wakes}");
+        }
+        ["profile", part @ ("cycles" | "polled" | "calls")] => profile_live(part),
         ["profile", shape, k] => profile(parse(shape), parse(k)),
         _ => {
             eprintln!("{USAGE}");
@@ -93,10 +108,46 @@ fn profile(shape: Shape, k: u32) {
     }
 }
 
+fn profile_live(part: &str) {
+    let server = server::Server::start().unwrap_or_else(|problem| {
+        eprintln!("{problem}");
+        std::process::exit(2)
+    });
+    let cycle = live::Cycle::count(part, &server.address);
+    println!("{part}: {:.0} instructions an activity cycle", cycle.instructions());
+    for (name, instructions) in cycle.top(40) {
+        println!("{instructions:8.0}  {name}");
+    }
+}
+
+/// Rows of a worker at a real server.
+fn live(rows: &mut Vec<Row>, left_out: &mut Vec<String>) {
+    let server = match server::Server::start() {
+        Ok(server) => server,
+        Err(problem) => return left_out.push(format!("all of live.* and worker.*: {problem}")),
+    };
+    eprintln!("watching an idle worker");
+    let idle = live::idle(&server.address);
+    rows.push(row("worker.idle_rss_bytes", idle.rss, "bytes", "rest SERVER"));
+    rows.push(row("worker.idle_wakes_per_second", idle.wakes, "1/s", "rest SERVER"));
+    if !valgrind::is_installed() {
+        return;
+    }
+    for (part, name) in [
+        ("cycles", "live.instructions_per_activity_cycle"),
+        ("polled", "live.instructions_per_polled_activity_cycle"),
+        ("calls", "live.bare_calls_per_activity_cycle"),
+    ] {
+        eprintln!("counting {part} at a server");
+        let cycle = live::Cycle::count(part, &server.address);
+        rows.push(row(name, cycle.instructions(), "1/cycle", &format!("profile {part}")));
+    }
+}
+
 fn everything() {
     let mut rows = Vec::new();
-    let mut left_out: Vec<String> =
-        live::MISSING.iter().map(|m| format!("{m}: no worker is driven here yet")).collect();
+    let mut left_out = Vec::new();
+    live(&mut rows, &mut left_out);
     if valgrind::is_installed() {
         Shape::REPLAYED.into_iter().for_each(|shape| counted(shape, &mut rows));
         held(&mut rows);

@@ -52,6 +52,14 @@ fn mark(name: &str) -> Mark {
         ["run", "idle_bytes" | "idle_after_10000_activities_bytes"] => {
             Mark { reference: Some(22.0 * 1024.0), ..at_most(4_096.0) }
         }
+        ["live", "instructions_per_activity_cycle"] => {
+            Mark { reference: Some(790_000.0), ..at_most(550_000.0) }
+        }
+        ["live", "instructions_per_polled_activity_cycle"] => at_most(550_000.0),
+        ["live", "bare_calls_per_activity_cycle"] => Mark { reference: Some(450_000.0), ..Mark::default() },
+        ["worker", "idle_rss_bytes"] => {
+            Mark { reference: Some(16.0 * 1024.0 * 1024.0), ..at_most(10.0 * 1024.0 * 1024.0) }
+        }
         _ => Mark::default(),
     }
 }

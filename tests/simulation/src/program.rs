@@ -508,8 +508,8 @@ impl Instance {
             original_schedule_time,
             cancellation_type,
             start_to_close_timeout: seconds(20),
-            schedule_to_close_timeout: if seq % 3 == 0 { seconds(60) } else { None },
-            local_retry_threshold: seconds(if seq % 2 == 0 { 3 } else { 60 }),
+            schedule_to_close_timeout: if seq.is_multiple_of(3) { seconds(60) } else { None },
+            local_retry_threshold: seconds(if seq.is_multiple_of(2) { 3 } else { 60 }),
             retry_policy: Some(policy.encode_to_vec().into()),
             ..Default::default()
         })));
@@ -544,7 +544,7 @@ impl Instance {
 
 /// Whether programs reject this update: always or never.
 pub fn rejects(id: &str) -> bool {
-    id.trim_start_matches('u').parse::<usize>().is_ok_and(|n| n % 4 == 0)
+    id.trim_start_matches('u').parse::<usize>().is_ok_and(|n| n.is_multiple_of(4))
 }
 
 /// An encoded payload.

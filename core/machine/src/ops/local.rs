@@ -133,6 +133,14 @@ impl Local {
         })
     }
 
+    /// When the next attempt is due, if it waits for that.
+    pub fn next_attempt(&self) -> Option<Time> {
+        match self.state {
+            State::Backoff { until } => Some(until),
+            State::Replaying | State::Wanted | State::Running { .. } | State::Resolved { .. } => None,
+        }
+    }
+
     /// The workflow's time when it was over, if it is over `now`.
     pub fn complete_time(&self, now: Time) -> Time {
         self.asked_at + now.since(self.run_since.unwrap_or(now))

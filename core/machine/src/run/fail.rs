@@ -167,6 +167,7 @@ impl Run {
             nonfirst_local_attempts: 0,
             workflow_type: self.workflow.workflow_type.clone(),
             closes: true,
+            leaves: true,
         };
         self.phase = Phase::Reporting(Sent::WorkflowFailure);
         self.out.push_back(Output::Complete(self.id.clone(), Box::new(completion)));

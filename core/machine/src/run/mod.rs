@@ -145,6 +145,10 @@ impl Run {
     /// A task, when it is free.
     pub fn task(&mut self, now: Time, task: Task, config: &Config) {
         debug_assert!(self.is_free(), "tasks that come while one is in hand wait in the shard");
+        self.serve(now, task, config);
+    }
+
+    fn serve(&mut self, now: Time, task: Task, config: &Config) {
         let workflow_type = task.poll.workflow_type.as_ref().map(|t| t.name.clone()).unwrap_or_default();
         if self.workflow.workflow_type.is_empty() {
             self.workflow.workflow_type = workflow_type;
@@ -395,6 +399,7 @@ impl Run {
             nonfirst_local_attempts: answer.nonfirst_local_attempts,
             workflow_type: self.workflow.workflow_type.clone(),
             closes: answer.closes.is_some(),
+            leaves: answer.closes.is_some() || self.eviction.is_some(),
         };
         self.phase = Phase::Reporting(Sent::Completion);
         self.out.push_back(Output::Complete(self.id.clone(), Box::new(completion)));
@@ -415,7 +420,7 @@ impl Run {
             (Sent::Answer { failed: false }, Reply::TooLarge { message }) => self.answer_too_large(message),
             (sent @ (Sent::Failure | Sent::WorkflowFailure | Sent::Answer { .. }), reply) => {
                 if matches!((sent, reply), (Sent::WorkflowFailure, Reply::Accepted { .. })) {
-                    self.note_closed(Closed::Failed);
+                    self.note_closed(now, Closed::Failed);
                 }
                 self.done();
                 self.advance(now, config);
@@ -435,16 +440,17 @@ impl Run {
             self.out.push_back(Output::Note(self.id.clone(), note));
         }
         if let Some(closed) = self.workflow.closing() {
-            self.note_closed(closed);
+            self.note_closed(now, closed);
         }
         let over = self.workflow.is_over();
         match next {
-            Some(next) if !over && self.eviction.is_none() => {
+            // The ticket of the next task is that of this one. A run that was asked to leave meanwhile serves it first:
+            // dropped, it would come back only after its timeout.
+            Some(next) if !over => {
                 self.task = None;
-                self.task(now, *next, config);
+                self.serve(now, *next, config);
                 return;
             }
-            // The ticket of the next task is that of this one.
             Some(_) | None => self.done(),
         }
         if over {
@@ -458,8 +464,9 @@ impl Run {
         self.advance(now, config);
     }
 
-    fn note_closed(&mut self, closed: Closed) {
-        self.out.push_back(Output::Note(self.id.clone(), Note::Closed(closed)));
+    fn note_closed(&mut self, now: Time, closed: Closed) {
+        let took = now.since(self.workflow.started);
+        self.out.push_back(Output::Note(self.id.clone(), Note::Closed(closed, took)));
     }
 
     /// The task is no longer held.

@@ -142,15 +142,9 @@ impl Workflow {
 
     fn cancel_timer(&mut self, seq: u32) -> Result<(), Fault> {
         let Some(index) = known(&self.timers, "timer", seq)? else { return Ok(()) };
-        self.on_op(index, |op, out| match op {
-            Op::Timer(op) => op.cancel(out),
-            Op::Activity(_)
-            | Op::Local(_)
-            | Op::Child(_)
-            | Op::Signal(_)
-            | Op::Cancel(_)
-            | Op::Nexus(_)
-            | Op::Update(_) => Then::Stays,
+        self.on_op(index, |op, out| {
+            let Op::Timer(op) = op else { return Then::Stays };
+            op.cancel(out)
         });
         Ok(())
     }
@@ -173,15 +167,9 @@ impl Workflow {
 
     fn cancel_activity(&mut self, seq: u32) -> Result<(), Fault> {
         let Some(index) = known(&self.activities, "activity", seq)? else { return Ok(()) };
-        self.on_op(index, |op, out| match op {
-            Op::Activity(op) => op.cancel(out),
-            Op::Timer(_)
-            | Op::Local(_)
-            | Op::Child(_)
-            | Op::Signal(_)
-            | Op::Cancel(_)
-            | Op::Nexus(_)
-            | Op::Update(_) => Then::Stays,
+        self.on_op(index, |op, out| {
+            let Op::Activity(op) = op else { return Then::Stays };
+            op.cancel(out)
         });
         Ok(())
     }
@@ -262,15 +250,9 @@ impl Workflow {
 
     fn cancel_signal(&mut self, seq: u32) -> Result<(), Fault> {
         let Some(index) = known(&self.signals, "signal to a workflow", seq)? else { return Ok(()) };
-        self.on_op(index, |op, out| match op {
-            Op::Signal(op) => op.cancel(out),
-            Op::Timer(_)
-            | Op::Activity(_)
-            | Op::Local(_)
-            | Op::Child(_)
-            | Op::Cancel(_)
-            | Op::Nexus(_)
-            | Op::Update(_) => Then::Stays,
+        self.on_op(index, |op, out| {
+            let Op::Signal(op) = op else { return Then::Stays };
+            op.cancel(out)
         });
         Ok(())
     }
@@ -331,15 +313,9 @@ impl Workflow {
 
     fn cancel_nexus(&mut self, seq: u32) -> Result<(), Fault> {
         let Some(index) = known(&self.nexus, "Nexus operation", seq)? else { return Ok(()) };
-        self.on_op(index, |op, out| match op {
-            Op::Nexus(op) => op.cancel(out),
-            Op::Timer(_)
-            | Op::Activity(_)
-            | Op::Local(_)
-            | Op::Child(_)
-            | Op::Signal(_)
-            | Op::Cancel(_)
-            | Op::Update(_) => Then::Stays,
+        self.on_op(index, |op, out| {
+            let Op::Nexus(op) = op else { return Then::Stays };
+            op.cancel(out)
         });
         Ok(())
     }

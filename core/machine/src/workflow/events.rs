@@ -337,6 +337,7 @@ impl Workflow {
 
     fn started(&mut self, event: &Event<'_>, e: h::WorkflowExecutionStartedEventAttributes) {
         self.clock = event.time().map(Time::from).unwrap_or_default();
+        self.started = self.clock;
         let own = |b: &Option<Bytes>| b.as_ref().map(|b| Bytes::copy_from_slice(b));
         self.inherited.memo = own(&e.memo);
         self.inherited.retry_policy = own(&e.retry_policy);

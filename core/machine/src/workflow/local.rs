@@ -33,21 +33,8 @@ impl Workflow {
         if self.mode != Mode::Live || self.locals_open == 0 {
             return;
         }
-        let wanted: Vec<u32> = self
-            .ops
-            .iter_mut()
-            .filter_map(|(index, op)| match op {
-                Op::Local(local) if matches!(local.state, State::Wanted | State::Replaying) => Some(index),
-                Op::Local(_)
-                | Op::Timer(_)
-                | Op::Activity(_)
-                | Op::Child(_)
-                | Op::Signal(_)
-                | Op::Cancel(_)
-                | Op::Nexus(_)
-                | Op::Update(_) => None,
-            })
-            .collect();
+        let wanted = |l: &Local| matches!(l.state, State::Wanted | State::Replaying);
+        let wanted: Vec<u32> = self.locals_mut().filter(|(_, l)| wanted(l)).map(|(index, _)| index).collect();
         for index in wanted {
             self.start_local(index, now);
         }
@@ -58,22 +45,14 @@ impl Workflow {
         if self.locals_open == 0 {
             return None;
         }
-        self.ops
-            .iter_mut()
-            .filter_map(|(_, op)| match op {
-                Op::Local(local) => match local.state {
-                    State::Backoff { until } => Some(until),
-                    State::Replaying | State::Wanted | State::Running { .. } | State::Resolved { .. } => None,
-                },
-                Op::Timer(_)
-                | Op::Activity(_)
-                | Op::Child(_)
-                | Op::Signal(_)
-                | Op::Cancel(_)
-                | Op::Nexus(_)
-                | Op::Update(_) => None,
-            })
-            .min()
+        self.locals_mut().filter_map(|(_, local)| local.next_attempt()).min()
+    }
+
+    fn locals_mut(&mut self) -> impl Iterator<Item = (u32, &mut Local)> {
+        self.ops.iter_mut().filter_map(|(index, op)| {
+            let Op::Local(local) = op else { return None };
+            Some((index, &mut **local))
+        })
     }
 
     /// Starts the attempts whose time has come.
@@ -81,12 +60,8 @@ impl Workflow {
         if self.locals_deadline().is_none_or(|d| d > now) {
             return;
         }
-        let due: Vec<u32> = self
-            .ops
-            .iter_mut()
-            .filter(|(_, op)| matches!(op, Op::Local(l) if matches!(l.state, State::Backoff { until } if until <= now)))
-            .map(|(index, _)| index)
-            .collect();
+        let due = |l: &Local| l.next_attempt().is_some_and(|at| at <= now);
+        let due: Vec<u32> = self.locals_mut().filter(|(_, l)| due(l)).map(|(index, _)| index).collect();
         for index in due {
             self.start_local(index, now);
         }

@@ -97,6 +97,8 @@ pub(crate) struct Workflow {
     nonfirst_attempts: u32,
     messages: Vec<api::Message>,
     versioning_behavior: i32,
+    /// When the run started.
+    pub started: Time,
     closing: Option<Closed>,
     terminal_seen: bool,
     notes: Vec<Note>,
@@ -205,6 +207,7 @@ impl Workflow {
             nonfirst_attempts: 0,
             messages: Vec::new(),
             versioning_behavior: config.default_versioning_behavior,
+            started: Time::default(),
             closing: None,
             terminal_seen: false,
             notes: Vec::new(),

@@ -89,10 +89,10 @@ impl Remote {
         }
     }
 
-    /// Answers a workflow task. Commands are moved; payloads in them stay closed. `wants_next`: the server may answer
-    /// with the next task of the run.
-    pub(crate) async fn complete(&self, done: TaskCompletion, wants_next: bool) -> Result<Accepted, Error> {
-        let request = self.completion(done, wants_next);
+    /// Answers a workflow task. Commands are moved; payloads in them stay closed. `stays`: the run does in the cache, so
+    /// that the server may answer with its next task, or put it on the sticky queue.
+    pub(crate) async fn complete(&self, done: TaskCompletion, stays: bool) -> Result<Accepted, Error> {
+        let request = self.completion(done, stays);
         let answer = self.client().respond_workflow_task_completed(&request, CallOptions::default()).await?;
         let mut activities = Vec::with_capacity(answer.activity_tasks.len());
         for task in answer.activity_tasks {
@@ -114,19 +114,16 @@ impl Remote {
         Ok(Accepted { task, activities, reset_history_event_id: answer.reset_history_event_id })
     }
 
-    fn completion(
-        &self,
-        done: TaskCompletion,
-        wants_next: bool,
-    ) -> lens::RespondWorkflowTaskCompletedRequest {
-        let sticky_attributes = self.sticky.as_ref().map(|name| lens::StickyExecutionAttributes {
-            worker_task_queue: Some(lens::TaskQueue {
-                name: Bytes::copy_from_slice(name.as_bytes()),
-                kind: TaskQueueKind::Sticky.into(),
-                normal_name: Bytes::copy_from_slice(self.config.task_queue.as_bytes()),
-            }),
-            schedule_to_start_timeout: wire(self.config.sticky_queue_schedule_to_start_timeout),
-        });
+    fn completion(&self, done: TaskCompletion, stays: bool) -> lens::RespondWorkflowTaskCompletedRequest {
+        let sticky_attributes =
+            self.sticky.as_ref().filter(|_| stays).map(|name| lens::StickyExecutionAttributes {
+                worker_task_queue: Some(lens::TaskQueue {
+                    name: Bytes::copy_from_slice(name.as_bytes()),
+                    kind: TaskQueueKind::Sticky.into(),
+                    normal_name: Bytes::copy_from_slice(self.config.task_queue.as_bytes()),
+                }),
+                schedule_to_start_timeout: wire(self.config.sticky_queue_schedule_to_start_timeout),
+            });
         let (sdk_name, sdk_version) = match done.write_sdk {
             true => (self.config.sdk.name.clone(), self.config.sdk.version.clone()),
             false => Default::default(),
@@ -138,7 +135,7 @@ impl Remote {
             query_results: done.query_results,
             identity: self.identity.clone(),
             namespace: self.namespace(),
-            return_new_workflow_task: sticky_attributes.is_some() && wants_next,
+            return_new_workflow_task: sticky_attributes.is_some(),
             sticky_attributes,
             force_create_new_workflow_task: done.force_new_task,
             worker_version_stamp: self.stamp().map(|stamp| stamp.encode_to_vec().into()),

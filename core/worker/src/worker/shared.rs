@@ -124,8 +124,18 @@ impl Shared {
         }
     }
 
-    /// Halves that have ended need no grace.
+    /// How many tasks came so far.
+    pub(crate) fn tasks_taken(&self) -> u64 {
+        let vitals = &self.vitals;
+        let all = [&vitals.workflow_tasks, &vitals.activities, &vitals.nexus_tasks];
+        all.into_iter().map(|permits| permits.slots().counts().used_ever).sum()
+    }
+
+    /// Halves that have ended need not know that the worker ends, or how long they have.
     pub(crate) fn start_grace(&self) {
+        if let Some(workflows) = &self.workflows {
+            workflows.shards.ending();
+        }
         let grace = self.config.graceful_shutdown_period;
         if let Some(activities) = &self.activities {
             let _ = activities.inbox.send(activity::Arrival::ShutDown(grace));

@@ -40,6 +40,8 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
     let namespace = Arc::new(Mutex::new(NamespaceFacts::default()));
     let mut it = Starting {
         remote: remote.clone(),
+        clock,
+        counts: counts.clone(),
         metrics: metrics.clone(),
         namespace: namespace.clone(),
         polls: JoinSet::new(),
@@ -135,6 +137,8 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
 /// What pollers are made of, and where they run.
 struct Starting {
     remote: Arc<Remote>,
+    clock: Clock,
+    counts: Arc<Counts>,
     metrics: Arc<WorkerMetrics>,
     namespace: Arc<Mutex<NamespaceFacts>>,
     polls: JoinSet<()>,
@@ -154,10 +158,13 @@ impl Starting {
             let own = self.remote.sticky.as_deref();
             let sticky_gauge = metrics.pollers(PollerType::StickyWorkflowTask, queue, own);
             let of = |behavior, permits, sticky, gauge| {
-                let remote = self.remote.clone();
+                let (remote, clock, counts) = (self.remote.clone(), self.clock, self.counts.clone());
                 self.queue(behavior, permits, gauge, move |options| {
-                    let remote = remote.clone();
-                    Box::pin(async move { remote.poll_workflow(sticky, options).await })
+                    let (remote, counts) = (remote.clone(), counts.clone());
+                    Box::pin(async move {
+                        let polls = if sticky { &counts.sticky_polls } else { &counts.workflow_polls };
+                        polls.counted(clock, remote.poll_workflow(sticky, options)).await
+                    })
                 })
             };
             let normal = of(normal, permits.clone(), false, gauge);
@@ -188,11 +195,11 @@ impl Starting {
     }
 
     fn poll_activities(&mut self, config: &WorkerConfig, permits: &Permits, half: &Activities) {
-        let remote = self.remote.clone();
+        let (remote, clock, counts) = (self.remote.clone(), self.clock, self.counts.clone());
         let gauge = self.metrics.pollers(PollerType::ActivityTask, &config.task_queue, None);
         let queue = self.queue(config.activity_pollers, permits.clone(), gauge, move |options| {
-            let remote = remote.clone();
-            Box::pin(async move { remote.poll_activity(options).await })
+            let (remote, counts) = (remote.clone(), counts.clone());
+            Box::pin(async move { counts.activity_polls.counted(clock, remote.poll_activity(options)).await })
         });
         let (polling, inbox, tasks) = (half.polling.subscribe(), half.inbox.clone(), half.tasks.clone());
         let rate = config.max_worker_activities_per_second;
@@ -208,11 +215,11 @@ impl Starting {
     }
 
     fn poll_nexus(&mut self, config: &WorkerConfig, permits: &Permits, half: &Nexus) {
-        let remote = self.remote.clone();
+        let (remote, clock, counts) = (self.remote.clone(), self.clock, self.counts.clone());
         let gauge = self.metrics.pollers(PollerType::NexusTask, &config.task_queue, None);
         let queue = self.queue(config.nexus_pollers, permits.clone(), gauge, move |options| {
-            let remote = remote.clone();
-            Box::pin(async move { remote.poll_nexus(options).await })
+            let (remote, counts) = (remote.clone(), counts.clone());
+            Box::pin(async move { counts.nexus_polls.counted(clock, remote.poll_nexus(options)).await })
         });
         let (polling, inbox, tasks) = (half.polling.subscribe(), half.inbox.clone(), half.tasks.clone());
         self.polls.spawn(async move {

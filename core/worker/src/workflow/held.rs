@@ -112,17 +112,22 @@ impl Held {
             }
             (Note::ForcedEviction, _) => self.metrics.cache.forced_eviction.add(1),
             (Note::Replayed(took), Some(of_type)) => of_type.task_replay.observe(*took),
-            (Note::Closed(Closed::Completed), Some(of_type)) => of_type.completed.add(1),
-            (Note::Closed(Closed::Failed), Some(of_type)) => of_type.failed.add(1),
-            (Note::Closed(Closed::Canceled), Some(of_type)) => of_type.canceled.add(1),
-            (Note::Closed(Closed::ContinuedAsNew), Some(of_type)) => of_type.continued_as_new.add(1),
+            (Note::Closed(how, took), Some(of_type)) => {
+                of_type.end_to_end.observe(*took);
+                match how {
+                    Closed::Completed => of_type.completed.add(1),
+                    Closed::Failed => of_type.failed.add(1),
+                    Closed::Canceled => of_type.canceled.add(1),
+                    Closed::ContinuedAsNew => of_type.continued_as_new.add(1),
+                }
+            }
             (Note::FailureHeldBack { attempt, message }, _) => {
                 tracing::warn!(%run, attempt, message, "a workflow task failed again; the server will time it out");
             }
             (Note::PatchesTooLarge, _) => {
                 tracing::warn!(%run, "the search attribute that lists patches would be too large; it was not written");
             }
-            (Note::Replayed(_) | Note::Closed(_), None) => {
+            (Note::Replayed(_) | Note::Closed(..), None) => {
                 tracing::debug!(%run, ?note, "of a run that holds no task");
             }
         }

@@ -25,6 +25,8 @@ pub(crate) enum Arrival {
     Task(Box<api::PollWorkflowTaskQueueResponse>, Permit),
     /// Anything that the machine takes as it is.
     Input(Input),
+    /// The worker ends: runs are not expected back here.
+    Ending,
     /// All runs leave the cache; say so when nothing is held any more. `false`: they stay, the language drops them.
     Drain { evict: bool, idle: oneshot::Sender<()> },
 }
@@ -80,6 +82,14 @@ impl Shards {
 
     pub(crate) fn evict(&self, run: RunId, eviction: Eviction) -> bool {
         self.to(&run.bytes(), Arrival::Input(Input::Evict(run, eviction)))
+    }
+
+    /// The worker ends, and drains soon.
+    pub(crate) fn ending(&self) {
+        for inbox in self.inboxes.iter() {
+            // A shard that has ended holds nothing.
+            let _ = inbox.send(Arrival::Ending);
+        }
     }
 
     /// Returns when no shard holds anything any more.

@@ -34,6 +34,8 @@ struct Loop {
     shard: Shard,
     held: Held,
     calls: JoinSet<Done>,
+    /// The worker ends. Polls in flight may still bring tasks.
+    ending: bool,
     draining: Option<Draining>,
 }
 
@@ -50,7 +52,7 @@ pub(crate) async fn run(
 ) {
     let clock = around.clock;
     let held = Held::new(around.metrics.clone(), around.counts.clone());
-    let mut it = Loop { around, shard, held, calls: JoinSet::new(), draining: None };
+    let mut it = Loop { around, shard, held, calls: JoinSet::new(), ending: false, draining: None };
     loop {
         while let Some(output) = it.shard.poll() {
             it.act(output);
@@ -82,6 +84,10 @@ impl Loop {
                 Some(Input::Task(Box::new(Task { ticket, poll: *poll, source: Source::Server })))
             }
             Arrival::Input(input) => Some(input),
+            Arrival::Ending => {
+                self.ending = true;
+                None
+            }
             Arrival::Drain { evict, idle } => {
                 self.draining = Some(Draining { evict, idle });
                 None
@@ -162,10 +168,10 @@ impl Loop {
         let eager = reserve(self.around.eager.as_ref(), &mut done.commands);
         let ticket = done.ticket;
         self.held.completes(self.around.clock.now(), &done);
-        // A worker that ends takes no more tasks, but local activities that run need one to be recorded in.
-        let wants_next = !done.closes && (self.draining.is_none() || done.force_new_task);
+        // Local activities that run need a next task to be recorded in, here: only then does a worker that ends ask for one.
+        let stays = done.force_new_task || !(self.ending || done.leaves);
         self.calls.spawn(async move {
-            let reply = remote.complete(done, wants_next).await;
+            let reply = remote.complete(done, stays).await;
             Done::Completed { run, ticket, reply, eager }
         });
     }

@@ -29,6 +29,7 @@ use outlast_proto::temporal::api::history::v1::history_event::Attributes;
 use outlast_proto::temporal::api::history::v1::{self as event, History, HistoryEvent};
 use outlast_proto::temporal::api::query::v1::WorkflowQuery;
 use outlast_proto::temporal::api::taskqueue::v1::TaskQueue;
+use outlast_proto::temporal::api::worker::v1::WorkerPollerInfo;
 use outlast_proto::temporal::api::workflowservice::v1 as api;
 use outlast_worker::{CompleteError, Ending, FixedSlots, PollError, Slots, TaskTypes, Worker, WorkerConfig};
 use prost::Message;
@@ -599,6 +600,41 @@ async fn a_run_leaves_when_the_language_asks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_was_asked_to_leave_serves_the_task_in_the_answer_first() {
+    let server = Server::new();
+    let worker = worker(&server);
+    let next =
+        api::RespondWorkflowTaskCompletedResponse { workflow_task: Some(second("r1")), ..Default::default() };
+    server.answer(COMPLETED, Answer::is(&next));
+    server.answer(COMPLETED, Answer::Is(bytes::Bytes::new()));
+    server.give(POLL, &first("r1"));
+    answer(&worker, vec![timer()]).await;
+    worker.request_workflow_eviction("r1", EvictionReason::LangRequested, "enough");
+    let activation = answer(&worker, vec![timer()]).await;
+    assert!(matches!(jobs(&activation)[..], [Job::FireTimer(_)]), "{activation:?}");
+    completed(&server).await;
+    let said = completed(&server).await;
+    assert_eq!(said.task_token.as_ref(), b"t2");
+    assert!(said.sticky_attributes.is_none() && !said.return_new_workflow_task, "it leaves");
+    assert!(is_eviction(&answer(&worker, vec![]).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_ends_does_not_ask_for_its_runs_again() {
+    let server = Server::new();
+    let worker = worker(&server);
+    server.give(POLL, &first("r1"));
+    let activation = worker.poll_workflow_activation().await.unwrap();
+    worker.initiate_shutdown();
+    let _: api::ShutdownWorkerRequest = server.heard("ShutdownWorker").await;
+    worker.complete_workflow_activation(commands(&activation.run_id, vec![timer()])).unwrap();
+    let said = completed(&server).await;
+    assert!(said.sticky_attributes.is_none() && !said.return_new_workflow_task);
+    assert_eq!(evictions(&worker).await, 1);
+    assert_eq!(worker.shutdown().await, Ending::Clean);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_cache_each_run_leaves_after_its_task() {
     let server = Server::new();
     let worker = Worker::new(server.client(), WorkerConfig { max_cached_workflows: 0, ..cached() }).unwrap();
@@ -718,6 +754,12 @@ async fn heartbeats_tell_how_busy_the_worker_is_and_that_it_ends() {
     assert_eq!((slots.current_used_slots, slots.total_processed_tasks), (1, 1));
     assert_eq!((beat.current_sticky_cache_size, beat.sdk_name.as_str()), (2, "outlast"));
     assert_eq!(beat.worker_instance_key, worker.instance_key());
+    let polls = |info: &Option<WorkerPollerInfo>| info.as_ref().unwrap().current_pollers;
+    assert_eq!((polls(&beat.workflow_poller_info), polls(&beat.workflow_sticky_poller_info)), (1, 4));
+    let tasks = [&beat.workflow_poller_info, &beat.workflow_sticky_poller_info];
+    let last = tasks.map(|info| info.as_ref().unwrap().last_successful_poll_time);
+    assert!(last.iter().any(Option::is_some), "{last:?}");
+    assert!(beat.host_info.as_ref().unwrap().current_host_mem_usage > 0.0);
     worker.initiate_shutdown();
     let said: api::ShutdownWorkerRequest = server.heard("ShutdownWorker").await;
     let last = said.worker_heartbeat.unwrap();
@@ -741,6 +783,7 @@ async fn what_happens_is_measured() {
     let text = prometheus.text();
     for (metric, label) in [
         ("temporal_workflow_completed", "workflow_type=\"order\""),
+        ("temporal_workflow_endtoend_latency_count", "workflow_type=\"order\""),
         ("temporal_workflow_task_queue_poll_succeed", "task_queue=\"q\""),
         ("temporal_workflow_task_execution_latency_count", "workflow_type=\"order\""),
         ("temporal_local_activity_total", "activity_type=\"look\""),

@@ -3,10 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test")]
 
+mod ledger;
+
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ledger::Ledger;
 use outlast_client::{CallOptions, Client, ClientOptions};
 use outlast_proto::coresdk::activity_result::{
     ActivityExecutionResult, Cancellation, Success as ActivitySuccess,
@@ -27,7 +31,7 @@ use outlast_proto::coresdk::workflow_completion::{
 use outlast_proto::coresdk::{ActivityHeartbeat, ActivityTaskCompletion};
 use outlast_proto::temporal::api::common::v1::{Payload, WorkflowExecution, WorkflowType};
 use outlast_proto::temporal::api::enums::v1::{EventType, HistoryEventFilterType};
-use outlast_proto::temporal::api::history::v1::History;
+use outlast_proto::temporal::api::history::v1::{History, history_event::Attributes};
 use outlast_proto::temporal::api::query::v1::WorkflowQuery;
 use outlast_proto::temporal::api::taskqueue::v1::TaskQueue;
 use outlast_proto::temporal::api::workflowservice::v1::{self as api, workflow_service as path};
@@ -276,23 +280,52 @@ async fn many_runs_outlive_a_worker_that_ends_under_load() {
     for cache in [0, 1, 10, 1000] {
         let queue = format!("{queue}-{cache}");
         let ids: Vec<String> = (0..60).map(|n| format!("{queue}-{n}")).collect();
-        let (first, language) = worker(&client, &queue, cache).await;
+        let ledger = Arc::new(Ledger::default());
+        let through = ledger.client(client.clone());
+        let (first, language) = worker(&through, &queue, cache).await;
         for id in &ids {
             start(&client, &queue, id, "walk").await;
         }
         assert_eq!(first.shutdown().await, Ending::Clean);
         language.await.unwrap();
-        let (second, language) = worker(&client, &queue, cache).await;
+        assert_eq!(ledger.wrong(), [], "each task that came is answered, once");
+        let (second, language) = worker(&through, &queue, cache).await;
         let mut histories = Vec::new();
         for id in ids {
             let history = history(&client, &id).await;
             let last = history.events.last().unwrap().event_type();
             assert_eq!(last, EventType::WorkflowExecutionCompleted, "{id}");
+            for started in timed_out(&history) {
+                eprintln!("{id}: the task of event {started} timed out; cache {cache}");
+                assert!(!ledger.knows(&run_id(&history), started), "{id}: it came and was not answered");
+            }
             histories.push((id, history));
         }
         assert_eq!(second.shutdown().await, Ending::Clean);
         language.await.unwrap();
+        assert_eq!(ledger.wrong(), [], "each task that came is answered, once");
         replay(histories).await;
+    }
+}
+
+/// The workflow tasks that were started and then heard of no more: polls that were dropped with their task on the way.
+fn timed_out(history: &History) -> Vec<i64> {
+    let started = history.events.iter().map(|event| {
+        if let Some(Attributes::WorkflowTaskTimedOutEventAttributes(timed_out)) = &event.attributes {
+            timed_out.started_event_id
+        } else {
+            0
+        }
+    });
+    started.filter(|started| *started > 0).collect()
+}
+
+fn run_id(history: &History) -> String {
+    match &history.events[0].attributes {
+        Some(Attributes::WorkflowExecutionStartedEventAttributes(started)) => {
+            started.original_execution_run_id.clone()
+        }
+        other => panic!("{other:?}"),
     }
 }
 
