@@ -267,7 +267,9 @@ impl World {
                 self.give(Input::Local(run, LocalReport { name, took, result }));
             }
             Owed::Report(run, ticket, may_have_next) => {
-                let next = may_have_next.then(|| (ticket, run.clone()));
+                // A report that nobody asked for may have taken the place of this one.
+                let open = self.tickets[&ticket.0] == 0;
+                let next = (may_have_next && open).then(|| (ticket, run.clone()));
                 let reply = self.some_reply(next);
                 self.give(Input::Reported(run, reply));
             }

@@ -1,10 +1,6 @@
 //! One transcript per behaviour: what the server and the language said, and what the machine said back.
 //! `UPDATE_EXPECT=1 cargo test -p outlast-machine --test transcripts` rewrites what it says; read the difference.
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "test code reads and writes its transcripts"
-)]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "test code reads and writes its stories")]
 
 mod story;
 
