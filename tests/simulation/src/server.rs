@@ -240,7 +240,7 @@ impl Server {
         format!("{}/{}", self.run_id, self.tokens).into()
     }
 
-    /// Starts the task for a worker. The history of the answer is given by [`history`](Self::history).
+    /// Starts the task for a worker. The caller pages the history of the answer.
     pub fn start(&mut self) -> api::PollWorkflowTaskQueueResponse {
         let token = self.token();
         let written = self.events.len() as i64;
