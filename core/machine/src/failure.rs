@@ -1,6 +1,7 @@
 //! Failures that the core makes itself, as every SDK words them. It does not know when they arise.
 
 use bytes::Bytes;
+use outlast_proto::Frame;
 use outlast_proto::lens::api::failure::FailureInfo;
 use outlast_proto::lens::api::{
     ActivityFailureInfo, ActivityType, ApplicationFailureInfo, CanceledFailureInfo,
@@ -86,6 +87,11 @@ pub(crate) fn child(message: &str, cause: Option<Bytes>, info: ChildWorkflowExec
 /// A failure of a Nexus operation around its cause.
 pub(crate) fn nexus(message: &str, cause: Option<Bytes>, info: NexusOperationFailureInfo) -> Bytes {
     encode(message, cause, FailureInfo::NexusOperationExecutionFailureInfo(info))
+}
+
+/// What an encoded failure says, nothing if it cannot be read.
+pub(crate) fn message(failure: &Bytes) -> String {
+    Failure::decode(Frame::new(failure)).map(|f| f.message).unwrap_or_default()
 }
 
 /// The first payload of an encoded `Payloads`, still encoded.

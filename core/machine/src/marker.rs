@@ -42,6 +42,16 @@ pub(crate) struct LocalMarker {
     pub failure: Option<Bytes>,
 }
 
+impl LocalMarker {
+    /// For people: what it records.
+    pub fn words(&self) -> String {
+        format!(
+            "the marker of local activity {:?} of type {:?}",
+            self.data.activity_id, self.data.activity_type
+        )
+    }
+}
+
 /// What a local activity's marker says of it, as JSON. Its field names and their order are part of the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LocalData {

@@ -33,22 +33,13 @@ impl Run {
             }
         };
         self.evict(Eviction { reason, message: message.clone() });
-        let failure = failure::application(&message, "");
-        if reason == Reason::Nondeterminism && self.may_fail_workflow(config) {
-            self.fail_workflow(failure);
-        } else {
-            self.fail(cause, failure, message);
-        }
-        self.evict_if_done();
+        self.fail_task_or_workflow(cause, failure::application(&message, ""), message, config);
     }
 
     /// The language failed an activation.
     pub(super) fn lang_failed(&mut self, failed: lang::WorkflowCompletionFailure, config: &Config) {
         let failure = failed.failure.unwrap_or_default();
-        let message = {
-            use prost::Message as _;
-            api::Failure::decode(failure.clone()).map(|f| f.message).unwrap_or_default()
-        };
+        let message = failure::message(&failure);
         self.evict(Eviction {
             reason: Reason::LangFail,
             message: format!("The activation failed: {message}"),
@@ -57,6 +48,11 @@ impl Run {
             0 => cause::WORKFLOW_WORKER_UNHANDLED_FAILURE,
             forced => forced,
         };
+        self.fail_task_or_workflow(cause, failure, message, config);
+    }
+
+    /// Fails the task, or for nondeterminism the workflow, if that is what the worker wants.
+    fn fail_task_or_workflow(&mut self, cause: i32, failure: Bytes, message: String, config: &Config) {
         if cause == cause::NON_DETERMINISTIC_ERROR && self.may_fail_workflow(config) {
             self.fail_workflow(failure);
         } else {
@@ -67,7 +63,7 @@ impl Run {
 
     /// History could not be fetched. A query may be answered by another worker; a task is failed, so that it comes back at
     /// once and not after its time-out.
-    pub(super) fn fetch_failed(&mut self, failed: FetchFailed, _config: &Config) {
+    pub(super) fn fetch_failed(&mut self, failed: FetchFailed) {
         let message = format!("The history could not be fetched: {}", failed.message);
         self.evict(Eviction { reason: Reason::PaginationOrHistoryFetch, message: message.clone() });
         if self.task.as_ref().is_some_and(|t| t.is_query()) {
@@ -80,7 +76,7 @@ impl Run {
     }
 
     /// The server did not take the completion: what is cached may not be what the server has.
-    pub(super) fn refused(&mut self, reply: Reply, config: &Config) {
+    pub(super) fn refused(&mut self, reply: Reply) {
         let (reason, message) = match reply {
             Reply::NotFound => {
                 (Reason::TaskNotFound, "The server does not know the task any more".to_owned())
@@ -103,7 +99,6 @@ impl Run {
             Reply::Failed { message } => (Reason::Fatal, message),
             Reply::Accepted { .. } => (Reason::Unspecified, String::new()),
         };
-        let _ = config;
         self.evict(Eviction { reason, message });
         self.done();
         self.evict_if_done();

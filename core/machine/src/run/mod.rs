@@ -182,12 +182,7 @@ impl Run {
             self.feed.push(history, more);
             return Ok(());
         }
-        if first.is_none()
-            && !held.is_query()
-            && held.queries.is_empty()
-            && held.source == Source::Server
-            && cached
-        {
+        if first.is_none() && cached && held.source == Source::Server {
             return Err(Fault::malformed(read, "the task came without history"));
         }
         self.out.push_back(Output::Note(self.id.clone(), Note::StickyMiss));
@@ -219,7 +214,7 @@ impl Run {
                 self.feed.push(page.history, more);
                 self.advance(now, config);
             }
-            Err(failed) => self.fetch_failed(failed, config),
+            Err(failed) => self.fetch_failed(failed),
         }
     }
 
@@ -416,7 +411,7 @@ impl Run {
             (Sent::Completion, Reply::Accepted { task, reset_history_event_id }) => {
                 self.accepted(now, task, reset_history_event_id, config);
             }
-            (Sent::Completion, reply) => self.refused(reply, config),
+            (Sent::Completion, reply) => self.refused(reply),
             (Sent::Answer { failed: false }, Reply::TooLarge { message }) => self.answer_too_large(message),
             (sent @ (Sent::Failure | Sent::WorkflowFailure | Sent::Answer { .. }), reply) => {
                 if matches!((sent, reply), (Sent::WorkflowFailure, Reply::Accepted { .. })) {

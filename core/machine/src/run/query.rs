@@ -113,7 +113,6 @@ impl Run {
 }
 
 fn failed(failure: bytes::Bytes) -> WorkflowQueryResult {
-    use prost::Message as _;
-    let error_message = api::Failure::decode(failure.clone()).map(|f| f.message).unwrap_or_default();
+    let error_message = failure::message(&failure);
     WorkflowQueryResult { result_type: FAILED, answer: None, error_message, failure: Some(failure) }
 }

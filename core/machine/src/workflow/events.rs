@@ -38,20 +38,26 @@ impl Workflow {
     /// Looks at what the turn recorded, for what the code must know when it runs: patches, local results. Markers are read
     /// once, here.
     pub(super) fn scan(&mut self, turn: &Turn) -> Result<(), Fault> {
-        self.markers.clear();
-        self.markers_delivered = 0;
-        self.markers_settled = 0;
-        for event in turn.commands.iter().map(|e| e.event(&turn.page)) {
-            if event.kind != Some(Type::MarkerRecorded) {
-                continue;
-            }
-            let marker = marker::read(event.id, &event.attributes()?)?;
-            if let Marker::Patch(patch) = &marker {
+        self.read_markers(turn)?;
+        for marker in &self.markers {
+            if let Marker::Patch(patch) = marker {
                 self.patches.recorded.insert(patch.id.clone());
                 let job = lang::NotifyHasPatch { patch_id: patch.id.clone() };
                 self.jobs.push(Variant::NotifyHasPatch(job));
             }
-            self.markers.push(marker);
+        }
+        Ok(())
+    }
+
+    /// Reads the markers that the turn recorded.
+    pub(super) fn read_markers(&mut self, turn: &Turn) -> Result<(), Fault> {
+        self.markers.clear();
+        self.markers_delivered = 0;
+        self.markers_settled = 0;
+        for event in turn.commands.iter().map(|e| e.event(&turn.page)) {
+            if event.kind == Some(Type::MarkerRecorded) {
+                self.markers.push(marker::read(event.id, &event.attributes()?)?);
+            }
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::flags::CoreFlag;
 use crate::history::Turn;
 use crate::marker::{LocalMarker, Marker, Patch};
 use crate::ops::external::Purpose;
-use crate::ops::local::State as LocalState;
+use crate::ops::local::{Local, State as LocalState};
 use crate::ops::{Names, Op, Out, Then, activity, child, external, nexus, timer, update};
 use crate::queue::{Kind, NO_OP, Queued};
 use crate::wire::Value;
@@ -47,13 +47,7 @@ impl Workflow {
         if let Some(completed) = turn.completed.take() {
             self.absorb(&completed);
         }
-        self.markers.clear();
-        self.markers_settled = 0;
-        for event in turn.commands.iter().map(|e| e.event(&turn.page)) {
-            if event.kind == Some(Type::MarkerRecorded) {
-                self.markers.push(crate::marker::read(event.id, &event.attributes()?)?);
-            }
-        }
+        self.read_markers(turn)?;
         self.settle(turn)
     }
 
@@ -133,15 +127,12 @@ impl Workflow {
     /// A local activity's marker. One that gave its result in replay stands outside the order of commands.
     fn record_local(&mut self, event: &Event<'_>, marker: usize, check_names: bool) -> Result<usize, Fault> {
         let Some(Marker::Local(marker)) = self.markers.get(marker) else { return Ok(1) };
-        let recorded = format!(
-            "the marker of local activity {:?} of type {:?}",
-            marker.data.activity_id, marker.data.activity_type
-        );
         let index = self.locals.find(marker.data.seq.into());
         let Some((index, Op::Local(op))) = index.and_then(|i| Some((i, self.ops.get_mut(i)?))) else {
+            let recorded = marker.words();
             return Err(self.not_asked(event, recorded));
         };
-        let same = same_local(event, recorded.clone(), &op.names, marker, local::words(op));
+        let same = same_local(event, op, marker);
         suspect(same, check_names, &mut self.suspect)?;
         match op.state {
             LocalState::Resolved { from_marker: true } => {}
@@ -152,6 +143,7 @@ impl Workflow {
             | LocalState::Wanted
             | LocalState::Running { .. }
             | LocalState::Backoff { .. } => {
+                let recorded = marker.words();
                 return Err(self.not_asked(event, recorded));
             }
         }
@@ -337,18 +329,12 @@ fn same_names(
     Err(Fault::mismatch(event.id, describe(event), Some(words), differs))
 }
 
-fn same_local(
-    event: &Event<'_>,
-    recorded: String,
-    asked: &Names,
-    marker: &LocalMarker,
-    words: String,
-) -> Result<(), Fault> {
+fn same_local(event: &Event<'_>, asked: &Local, marker: &LocalMarker) -> Result<(), Fault> {
     let (id, kind) = (marker.data.activity_id.as_bytes(), marker.data.activity_type.as_bytes());
-    match same_names(event, asked, id, kind, ["activity_id", "activity_type"]) {
+    match same_names(event, &asked.names, id, kind, ["activity_id", "activity_type"]) {
         Err(Fault::Nondeterminism(mut mismatch)) => {
-            mismatch.recorded = recorded;
-            mismatch.asked = Some(words);
+            mismatch.recorded = marker.words();
+            mismatch.asked = Some(local::words(asked));
             Err(Fault::Nondeterminism(mismatch))
         }
         other => other,
