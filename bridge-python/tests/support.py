@@ -1,0 +1,36 @@
+"""Small things that many tests need. Nothing here knows what is tested."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+T = TypeVar("T")
+
+
+def unique(prefix: str = "t") -> str:
+    """A name that no other test uses: for workflow ids and task queues."""
+    return f"{prefix}-{uuid.uuid4()}"
+
+
+def new_worker(client: Client, *workflows: type, activities: Sequence[Callable[..., Any]] = (), **options: Any) -> Worker:
+    """A worker on a task queue of its own (`worker.task_queue`), for `async with`."""
+    options.setdefault("task_queue", unique("queue"))
+    return Worker(client, workflows=workflows, activities=activities, **options)
+
+
+async def eventually(check: Callable[[], Awaitable[T]], seconds: float = 15) -> T:
+    """Calls `check` until it raises no AssertionError and returns what it returned; the last error after `seconds`."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            return await check()
+        except AssertionError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.05)
