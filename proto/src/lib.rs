@@ -29,3 +29,8 @@ pub mod lens {
     }
     pub use generated::outlast::{api, history, lang};
 }
+
+/// A message as bytes, for those who pass it on without depending on prost.
+pub fn encode(message: &impl prost::Message) -> bytes::Bytes {
+    message.encode_to_vec().into()
+}

@@ -17,7 +17,10 @@ pub enum PollError {
 /// Why an answer of the language was not taken.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CompleteError {
-    /// It cannot be decoded, or lacks what it must have.
+    /// It cannot be decoded.
+    #[error("unreadable completion: {0}")]
+    Unreadable(String),
+    /// It lacks what it must have.
     #[error("malformed completion: {0}")]
     Malformed(String),
     /// This worker was configured without tasks of this kind.

@@ -142,6 +142,11 @@ impl Worker {
         self.complete_workflow_activation_bytes(completion.encode_to_vec().into())
     }
 
+    /// The next activity, encoded: a `coresdk.activity_task.ActivityTask`.
+    pub async fn poll_activity_task_bytes(&self) -> Result<Bytes, PollError> {
+        Ok(self.poll_activity_task().await?.encode_to_vec().into())
+    }
+
     /// The next activity, remote or local, or the wish that one ends.
     pub async fn poll_activity_task(&self) -> Result<coresdk::activity_task::ActivityTask, PollError> {
         let activities = self.shared.activities.as_ref().ok_or(PollError::NotConfigured("activities"))?;
@@ -161,12 +166,33 @@ impl Worker {
         taken(activities.inbox.send(arrival).is_ok())
     }
 
+    /// The same, encoded: a `coresdk.ActivityTaskCompletion`.
+    pub fn complete_activity_task_bytes(&self, completion: Bytes) -> Result<(), CompleteError> {
+        self.complete_activity_task(read(completion)?)
+    }
+
+    /// Says that an activity is alive, encoded: a `coresdk.ActivityHeartbeat`.
+    pub fn record_activity_heartbeat_bytes(&self, heartbeat: Bytes) -> Result<(), CompleteError> {
+        self.record_activity_heartbeat(read(heartbeat)?);
+        Ok(())
+    }
+
     /// Says that an activity is alive. What the server answers comes back as a cancellation, if at all.
     pub fn record_activity_heartbeat(&self, heartbeat: coresdk::ActivityHeartbeat) {
         if let Some(activities) = &self.shared.activities {
             // A worker that has ended needs no heartbeats.
             let _ = activities.inbox.send(activity::Arrival::Beat(heartbeat.task_token, heartbeat.details));
         }
+    }
+
+    /// The next Nexus task, encoded: a `coresdk.nexus.NexusTask`.
+    pub async fn poll_nexus_task_bytes(&self) -> Result<Bytes, PollError> {
+        Ok(self.poll_nexus_task().await?.encode_to_vec().into())
+    }
+
+    /// The result of a Nexus task, encoded: a `coresdk.nexus.NexusTaskCompletion`.
+    pub fn complete_nexus_task_bytes(&self, completion: Bytes) -> Result<(), CompleteError> {
+        self.complete_nexus_task(read(completion)?)
     }
 
     /// The next Nexus task, or the wish that one ends.
@@ -259,10 +285,13 @@ fn open(polling: &watch::Sender<Polling>) {
     });
 }
 
+fn read<M: Message + Default>(encoded: Bytes) -> Result<M, CompleteError> {
+    M::decode(outlast_proto::Frame::new(&encoded)).map_err(|e| CompleteError::Unreadable(e.to_string()))
+}
+
 /// What every answer to an activation must have.
 pub(crate) fn read_completion(encoded: Bytes) -> Result<lang::WorkflowActivationCompletion, CompleteError> {
-    let completion = lang::WorkflowActivationCompletion::decode(outlast_proto::Frame::new(&encoded))
-        .map_err(|e| CompleteError::Malformed(e.to_string()))?;
+    let completion: lang::WorkflowActivationCompletion = read(encoded)?;
     if completion.run_id.is_empty() || completion.status.is_none() {
         return Err(CompleteError::Malformed("it needs a run id, and a success or a failure".into()));
     }

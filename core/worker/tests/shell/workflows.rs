@@ -668,7 +668,7 @@ async fn activations_and_completions_also_go_as_bytes() {
     worker.complete_workflow_activation_bytes(completion.into()).unwrap();
     completed(&server).await;
     let garbage = worker.complete_workflow_activation_bytes(b"\x0a\x7f".as_slice().into());
-    assert!(matches!(garbage, Err(CompleteError::Malformed(_))));
+    assert!(matches!(garbage, Err(CompleteError::Unreadable(_))));
     let empty = WorkflowActivationCompletion { run_id: "r1".into(), ..Default::default() };
     assert!(matches!(worker.complete_workflow_activation(empty), Err(CompleteError::Malformed(_))));
 }

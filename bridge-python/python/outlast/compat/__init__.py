@@ -1,0 +1,1 @@
+"""Other packages' programs on the Outlast core."""

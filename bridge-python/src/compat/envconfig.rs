@@ -1,0 +1,7 @@
+//! To be filled: envconfig.
+
+use pyo3::prelude::*;
+
+pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Ok(())
+}

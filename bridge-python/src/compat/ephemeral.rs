@@ -1,0 +1,7 @@
+//! To be filled: ephemeral.
+
+use pyo3::prelude::*;
+
+pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Ok(())
+}

@@ -1,0 +1,322 @@
+//! `new_worker` and `WorkerRef`: polls out, completions in.
+
+mod config;
+mod slots;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use outlast_core::{CompleteError, PollError, Replayer, Worker, proto};
+use proto::coresdk;
+use proto::lens::lang::remove_from_cache::EvictionReason;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use tokio::sync::watch;
+
+use self::config::WorkerConfig;
+use super::client::ClientRef;
+use super::runtime::RuntimeRef;
+use crate::error::{Failure, runtime_error};
+use crate::live::{Kind, Live};
+use crate::runtime::Shared;
+use crate::{aio, buffers};
+
+/// A worker of the server's tasks, or of recorded histories.
+#[pyclass(frozen, module = "builtins")]
+pub struct WorkerRef {
+    shared: Shared,
+    worker: Mutex<Option<Arc<Held>>>,
+    /// Ends polls in flight when Python lets the worker go.
+    dropped: watch::Sender<bool>,
+}
+
+struct Held {
+    worker: Source,
+    _live: Live,
+}
+
+enum Source {
+    Server(Worker),
+    Replay(Replayer),
+}
+
+impl Drop for WorkerRef {
+    fn drop(&mut self) {
+        if let Some(held) = self.lock().take() {
+            held.initiate_shutdown();
+        }
+        self.dropped.send_replace(true);
+    }
+}
+
+impl WorkerRef {
+    fn new(shared: Shared, worker: Source) -> Self {
+        let held = Arc::new(Held { worker, _live: Live::new(Kind::Worker) });
+        Self { shared, worker: Mutex::new(Some(held)), dropped: watch::Sender::new(false) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Held>>> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> PyResult<Arc<Held>> {
+        self.lock().clone().ok_or_else(|| Failure::Panic("the worker was finalized".into()).into())
+    }
+
+    /// One poll; it ends when the worker is dropped.
+    fn poll<'py, F>(&self, py: Python<'py>, poll: impl FnOnce(Arc<Held>) -> F) -> PyResult<Bound<'py, PyAny>>
+    where
+        F: Future<Output = Result<Bytes, PollError>> + Send + 'static,
+    {
+        self.shared.assert_same_process("use worker")?;
+        let poll = poll(self.held()?);
+        let mut dropped = self.dropped.subscribe();
+        aio::start(py, &self.shared, async move {
+            let task = tokio::select! {
+                biased;
+                task = poll => task,
+                _ = dropped.wait_for(|dropped| *dropped) => Err(PollError::ShutDown),
+            };
+            task.map_err(poll_failure)
+        })
+    }
+}
+
+fn poll_failure(error: PollError) -> Failure {
+    match error {
+        PollError::ShutDown | PollError::NotConfigured(_) => Failure::PollShutdown,
+        PollError::Fatal(cause) => Failure::Runtime(format!("Poll failure: {cause}")),
+    }
+}
+
+/// What is wrong with the bytes is said at once, all else by the future.
+fn completed<'py>(py: Python<'py>, result: Result<(), CompleteError>) -> PyResult<Bound<'py, PyAny>> {
+    let failed = |cause: &str| Failure::Runtime(format!("Completion failure\n\nCaused by:\n    {cause}"));
+    let outcome = match result {
+        Ok(()) => Ok(()),
+        Err(CompleteError::Unreadable(problem)) => {
+            return Err(Failure::Value(format!("Invalid proto: {problem}")).into());
+        }
+        // The server was told, or gives the task to another: nothing is left to do.
+        Err(CompleteError::Ended) => Ok(()),
+        Err(CompleteError::Malformed(problem)) => Err(failed(&problem)),
+        Err(CompleteError::NotConfigured(what)) => {
+            Err(failed(&format!("{what} are not enabled on this worker")))
+        }
+    };
+    aio::ready(py, outcome)
+}
+
+#[pymethods]
+impl WorkerRef {
+    fn validate<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.shared.assert_same_process("use worker")?;
+        let held = self.held()?;
+        aio::start(py, &self.shared, async move { held.validate().await })
+    }
+
+    fn poll_workflow_activation<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.poll(py, |held| async move { held.poll_workflow_activation().await })
+    }
+
+    fn poll_activity_task<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.poll(py, |held| async move { held.poll_activity_task().await })
+    }
+
+    fn poll_nexus_task<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.poll(py, |held| async move { held.poll_nexus_task().await })
+    }
+
+    fn complete_workflow_activation<'py>(
+        &self,
+        py: Python<'py>,
+        proto: &Bound<'py, PyBytes>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (held, bytes) = (self.held()?, buffers::taken(proto));
+        completed(py, py.detach(|| held.complete_workflow_activation(bytes)))
+    }
+
+    fn complete_activity_task<'py>(
+        &self,
+        py: Python<'py>,
+        proto: &Bound<'py, PyBytes>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (held, bytes) = (self.held()?, buffers::taken(proto));
+        completed(py, py.detach(|| held.complete_activity_task(bytes)))
+    }
+
+    fn complete_nexus_task<'py>(
+        &self,
+        py: Python<'py>,
+        proto: &Bound<'py, PyBytes>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (held, bytes) = (self.held()?, buffers::taken(proto));
+        completed(py, py.detach(|| held.complete_nexus_task(bytes)))
+    }
+
+    fn record_activity_heartbeat(&self, py: Python<'_>, proto: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let (held, bytes) = (self.held()?, buffers::taken(proto));
+        py.detach(|| held.record_activity_heartbeat(bytes))
+            .map_err(|problem| Failure::Value(format!("Invalid proto: {problem}")).into())
+    }
+
+    fn request_workflow_eviction(&self, py: Python<'_>, run_id: &str) -> PyResult<()> {
+        let held = self.held()?;
+        py.detach(|| held.request_workflow_eviction(run_id));
+        Ok(())
+    }
+
+    fn replace_client(&self, client: &ClientRef) -> PyResult<()> {
+        self.held()?.replace_client(client);
+        Ok(())
+    }
+
+    fn initiate_shutdown(&self, py: Python<'_>) -> PyResult<()> {
+        let held = self.held()?;
+        py.detach(|| held.initiate_shutdown());
+        Ok(())
+    }
+
+    fn finalize_shutdown<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let mut worker = self.lock();
+        let held = worker.take().ok_or_else(|| runtime_error("the worker was finalized"))?;
+        match Arc::try_unwrap(held) {
+            Ok(held) => {
+                drop(worker);
+                aio::start(py, &self.shared, async move {
+                    held.finalize().await;
+                    Ok(())
+                })
+            }
+            Err(held) => {
+                let count = Arc::strong_count(&held);
+                *worker = Some(held);
+                Err(Failure::Value(format!("Cannot finalize, expected 1 reference, got {count}")).into())
+            }
+        }
+    }
+}
+
+impl Held {
+    async fn validate(&self) -> Result<Bytes, Failure> {
+        match &self.worker {
+            Source::Server(worker) => match worker.validate().await {
+                Ok(info) => Ok(proto::encode(&info)),
+                Err(error) => {
+                    let namespace = &worker.config().namespace;
+                    Err(Failure::Runtime(format!(
+                        "Worker validation failed: Namespace {namespace} was not found or otherwise could not be \
+                         described: {error}"
+                    )))
+                }
+            },
+            Source::Replay(_) => Ok(proto::encode(&coresdk::NamespaceInfo::default())),
+        }
+    }
+
+    async fn poll_workflow_activation(&self) -> Result<Bytes, PollError> {
+        match &self.worker {
+            Source::Server(worker) => worker.poll_workflow_activation_bytes().await,
+            Source::Replay(replayer) => replayer.poll_workflow_activation_bytes().await,
+        }
+    }
+
+    async fn poll_activity_task(&self) -> Result<Bytes, PollError> {
+        match &self.worker {
+            Source::Server(worker) => worker.poll_activity_task_bytes().await,
+            Source::Replay(_) => Err(PollError::ShutDown),
+        }
+    }
+
+    async fn poll_nexus_task(&self) -> Result<Bytes, PollError> {
+        match &self.worker {
+            Source::Server(worker) => worker.poll_nexus_task_bytes().await,
+            Source::Replay(_) => Err(PollError::ShutDown),
+        }
+    }
+
+    fn complete_workflow_activation(&self, bytes: Bytes) -> Result<(), CompleteError> {
+        match &self.worker {
+            Source::Server(worker) => worker.complete_workflow_activation_bytes(bytes),
+            Source::Replay(replayer) => replayer.complete_workflow_activation_bytes(bytes),
+        }
+    }
+
+    fn complete_activity_task(&self, bytes: Bytes) -> Result<(), CompleteError> {
+        match &self.worker {
+            Source::Server(worker) => worker.complete_activity_task_bytes(bytes),
+            Source::Replay(_) => Err(CompleteError::NotConfigured("Activities")),
+        }
+    }
+
+    fn complete_nexus_task(&self, bytes: Bytes) -> Result<(), CompleteError> {
+        match &self.worker {
+            Source::Server(worker) => worker.complete_nexus_task_bytes(bytes),
+            Source::Replay(_) => Err(CompleteError::NotConfigured("Nexus tasks")),
+        }
+    }
+
+    fn record_activity_heartbeat(&self, bytes: Bytes) -> Result<(), CompleteError> {
+        match &self.worker {
+            Source::Server(worker) => worker.record_activity_heartbeat_bytes(bytes),
+            Source::Replay(_) => Ok(()),
+        }
+    }
+
+    fn request_workflow_eviction(&self, run_id: &str) {
+        match &self.worker {
+            Source::Server(worker) => {
+                let message = "the language asked for it";
+                worker.request_workflow_eviction(run_id, EvictionReason::LangRequested, message);
+            }
+            // Each history leaves when it has been shown.
+            Source::Replay(_) => {}
+        }
+    }
+
+    fn replace_client(&self, client: &ClientRef) {
+        match &self.worker {
+            Source::Server(worker) => worker.replace_client(client.client.clone()),
+            Source::Replay(_) => {}
+        }
+    }
+
+    fn initiate_shutdown(&self) {
+        match &self.worker {
+            Source::Server(worker) => worker.initiate_shutdown(),
+            Source::Replay(replayer) => replayer.shutdown(),
+        }
+    }
+
+    async fn finalize(self) {
+        match self.worker {
+            Source::Server(worker) => drop(worker.finalize_shutdown().await),
+            Source::Replay(replayer) => replayer.shutdown(),
+        }
+    }
+}
+
+#[pyfunction]
+fn new_worker(
+    py: Python<'_>,
+    runtime_ref: &RuntimeRef,
+    client: &ClientRef,
+    config: WorkerConfig,
+) -> PyResult<WorkerRef> {
+    runtime_ref.shared.assert_same_process("create worker")?;
+    let config = config.into_core(&runtime_ref.shared)?;
+    let runtime = &runtime_ref.shared.core;
+    let worker = py
+        .detach(|| {
+            let worker = runtime.worker(client.client.clone(), config)?;
+            client.workers.add(&worker).map(|()| worker)
+        })
+        .map_err(Failure::from)?;
+    Ok(WorkerRef::new(runtime_ref.shared.clone(), Source::Server(worker)))
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<WorkerRef>()?;
+    module.add_class::<slots::CustomSlotSupplier>()?;
+    module.add_function(wrap_pyfunction!(new_worker, module)?)
+}
