@@ -2,6 +2,13 @@
 
 use pyo3::prelude::*;
 
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+use super::runtime::RuntimeRef;
+
+#[pyfunction]
+fn new_metric_meter(_runtime_ref: &RuntimeRef) -> Option<Py<PyAny>> {
+    None
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(new_metric_meter, module)?)
 }
