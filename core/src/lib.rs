@@ -2,11 +2,13 @@
 //!
 //! - [`connect`] takes a connect string and gives a [`Client`].
 //! - [`Worker`] hands tasks to a language and takes its answers; [`Replayer`] does the same for recorded histories.
+//! - [`ephemeral`] starts servers for tests.
 //! - [`Runtime`] holds the threads and the telemetry that all of them share.
 //!
 //! Workflow logic is not here (`outlast-machine`), nor is anything of a particular language.
 
 mod connect;
+pub mod ephemeral;
 mod runtime;
 
 pub use connect::{ConnectString, connect, connect_with};

@@ -34,3 +34,8 @@ pub mod lens {
 pub fn encode(message: &impl prost::Message) -> bytes::Bytes {
     message.encode_to_vec().into()
 }
+
+/// Whether these bytes are such a message; the text says what is wrong with them.
+pub fn check<M: prost::Message + Default>(bytes: &bytes::Bytes) -> Result<(), String> {
+    M::decode(Frame::new(bytes)).map(drop).map_err(|problem| problem.to_string())
+}

@@ -1,22 +1,24 @@
 //! `new_worker` and `WorkerRef`: polls out, completions in.
 
 mod config;
+mod replay;
 mod slots;
+mod tuner;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use outlast_core::{CompleteError, PollError, Replayer, Worker, proto};
-use proto::coresdk;
 use proto::lens::lang::remove_from_cache::EvictionReason;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::sync::watch;
 
 use self::config::WorkerConfig;
+use self::slots::Home;
 use super::client::ClientRef;
 use super::runtime::RuntimeRef;
-use crate::error::{Failure, runtime_error};
+use crate::error::Failure;
 use crate::live::{Kind, Live};
 use crate::runtime::Shared;
 use crate::{aio, buffers};
@@ -26,6 +28,8 @@ use crate::{aio, buffers};
 pub struct WorkerRef {
     shared: Shared,
     worker: Mutex<Option<Arc<Held>>>,
+    /// Where custom slot suppliers run.
+    home: Home,
     /// Ends polls in flight when Python lets the worker go.
     dropped: watch::Sender<bool>,
 }
@@ -50,9 +54,9 @@ impl Drop for WorkerRef {
 }
 
 impl WorkerRef {
-    fn new(shared: Shared, worker: Source) -> Self {
+    fn new(shared: Shared, worker: Source, home: Home) -> Self {
         let held = Arc::new(Held { worker, _live: Live::new(Kind::Worker) });
-        Self { shared, worker: Mutex::new(Some(held)), dropped: watch::Sender::new(false) }
+        Self { shared, worker: Mutex::new(Some(held)), home, dropped: watch::Sender::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Held>>> {
@@ -60,7 +64,7 @@ impl WorkerRef {
     }
 
     fn held(&self) -> PyResult<Arc<Held>> {
-        self.lock().clone().ok_or_else(|| Failure::Panic("the worker was finalized".into()).into())
+        Ok(self.lock().clone().ok_or_else(finalized)?)
     }
 
     /// One poll; it ends when the worker is dropped.
@@ -82,6 +86,10 @@ impl WorkerRef {
     }
 }
 
+fn finalized() -> Failure {
+    Failure::Panic("the worker was finalized".into())
+}
+
 fn poll_failure(error: PollError) -> Failure {
     match error {
         PollError::ShutDown | PollError::NotConfigured(_) => Failure::PollShutdown,
@@ -99,7 +107,7 @@ fn completed<'py>(py: Python<'py>, result: Result<(), CompleteError>) -> PyResul
         }
         // The server was told, or gives the task to another: nothing is left to do.
         Err(CompleteError::Ended) => Ok(()),
-        Err(CompleteError::Malformed(problem)) => Err(failed(&problem)),
+        Err(CompleteError::Malformed(problem)) => Err(failed(&format!("Lang SDK sent us a {problem}"))),
         Err(CompleteError::NotConfigured(what)) => {
             Err(failed(&format!("{what} are not enabled on this worker")))
         }
@@ -112,6 +120,9 @@ impl WorkerRef {
     fn validate<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.shared.assert_same_process("use worker")?;
         let held = self.held()?;
+        if !self.home.capture(py)? {
+            return Err(Failure::Panic("validate was called twice on one worker".into()).into());
+        }
         aio::start(py, &self.shared, async move { held.validate().await })
     }
 
@@ -178,22 +189,17 @@ impl WorkerRef {
     }
 
     fn finalize_shutdown<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let mut worker = self.lock();
-        let held = worker.take().ok_or_else(|| runtime_error("the worker was finalized"))?;
-        match Arc::try_unwrap(held) {
-            Ok(held) => {
-                drop(worker);
-                aio::start(py, &self.shared, async move {
-                    held.finalize().await;
-                    Ok(())
-                })
-            }
-            Err(held) => {
-                let count = Arc::strong_count(&held);
-                *worker = Some(held);
-                Err(Failure::Value(format!("Cannot finalize, expected 1 reference, got {count}")).into())
-            }
-        }
+        let held = self.lock().take().ok_or_else(finalized)?;
+        let held = Arc::try_unwrap(held).map_err(|held| {
+            // Whoever still holds it ends with it.
+            held.initiate_shutdown();
+            let count = Arc::strong_count(&held);
+            Failure::Value(format!("Cannot finalize, expected 1 reference, got {count}"))
+        })?;
+        aio::start(py, &self.shared, async move {
+            held.finalize().await;
+            Ok(())
+        })
     }
 }
 
@@ -210,7 +216,7 @@ impl Held {
                     )))
                 }
             },
-            Source::Replay(_) => Ok(proto::encode(&coresdk::NamespaceInfo::default())),
+            Source::Replay(_) => Ok(Bytes::new()),
         }
     }
 
@@ -304,19 +310,19 @@ fn new_worker(
     config: WorkerConfig,
 ) -> PyResult<WorkerRef> {
     runtime_ref.shared.assert_same_process("create worker")?;
-    let config = config.into_core(&runtime_ref.shared)?;
+    let home = Home::default();
+    let config = config.into_core(py, &runtime_ref.shared, &home)?;
     let runtime = &runtime_ref.shared.core;
-    let worker = py
-        .detach(|| {
-            let worker = runtime.worker(client.client.clone(), config)?;
-            client.workers.add(&worker).map(|()| worker)
-        })
-        .map_err(Failure::from)?;
-    Ok(WorkerRef::new(runtime_ref.shared.clone(), Source::Server(worker)))
+    let worker = py.detach(|| {
+        let worker = runtime.worker(client.client.clone(), config).map_err(config::failure)?;
+        client.workers.add(&worker).map_err(config::duplicate).map(|()| worker)
+    })?;
+    Ok(WorkerRef::new(runtime_ref.shared.clone(), Source::Server(worker), home))
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<WorkerRef>()?;
-    module.add_class::<slots::CustomSlotSupplier>()?;
+    slots::register(module)?;
+    replay::register(module)?;
     module.add_function(wrap_pyfunction!(new_worker, module)?)
 }

@@ -245,13 +245,6 @@ impl WorkerConfig {
                 "must be at least 2 with a cache: one for the normal queue and one for the sticky queue",
             );
         }
-        if types.workflows && self.max_cached_workflows > 0 && self.slots.has_one_for_workflows() {
-            return wrong(
-                "slots.workflow_tasks",
-                "must be at least 2 with a cache: a poll of the normal queue holds a slot while it waits, and tasks \
-                 of the sticky queue would wait with it",
-            );
-        }
         check_polls("workflow_pollers", self.workflow_pollers)?;
         check_polls("activity_pollers", self.activity_pollers)?;
         check_polls("nexus_pollers", self.nexus_pollers)?;
@@ -288,6 +281,12 @@ impl WorkerConfig {
         self.versioning.check()
     }
 
+    /// Whether tasks of cached runs come by a queue of this worker's own. With one slot they cannot: the poll of the
+    /// normal queue holds it while it waits, and they would wait with it.
+    pub(crate) fn has_sticky_queue(&self) -> bool {
+        self.task_types.workflows && self.max_cached_workflows > 0 && !self.slots.has_one_for_workflows()
+    }
+
     /// The longest that shutdown takes.
     pub(crate) fn shutdown_longest(&self) -> Duration {
         self.graceful_shutdown_period.unwrap_or_default() + self.shutdown_limit
@@ -310,7 +309,7 @@ impl Slots {
     fn has_one_for_workflows(&self) -> bool {
         match self {
             Slots::Fixed(fixed) => fixed.workflow_tasks == 1,
-            Slots::Tuner(_) => false,
+            Slots::Tuner(tuner) => tuner.workflow_tasks.available() == Some(1),
         }
     }
 
@@ -400,14 +399,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_slot_for_workflow_tasks_and_a_cache_do_not_go_together() {
+    fn with_one_slot_for_workflow_tasks_there_is_no_sticky_queue() {
         let mut config = WorkerConfig::new("default", "queue");
         let fixed = FixedSlots { workflow_tasks: 1, activities: 1, local_activities: 1, nexus_tasks: 1 };
         config.slots = Slots::Fixed(fixed);
-        assert_eq!(config.check(), Ok(()), "without a cache there is no sticky queue");
         config.max_cached_workflows = 10;
-        assert_eq!(config.check().unwrap_err().field, "slots.workflow_tasks");
+        assert_eq!((config.check(), config.has_sticky_queue()), (Ok(()), false));
         config.slots = Slots::Fixed(FixedSlots { workflow_tasks: 2, ..fixed });
-        assert_eq!(config.check(), Ok(()));
+        assert!(config.has_sticky_queue());
+        config.max_cached_workflows = 0;
+        assert!(!config.has_sticky_queue());
     }
 }
