@@ -4,6 +4,7 @@
 //!
 //! - [`temporal`], [`coresdk`], [`google`]: every field, for clients, servers and users (feature `api`, on by default).
 //! - `json`: every message as proto3 JSON and back, by name (feature `json`).
+//! - [`services`]: every RPC by name.
 //! - [`lens`]: only the fields a worker reads; everything that is merely carried is a closed [`bytes::Bytes`].
 //!
 //! ```
@@ -18,6 +19,7 @@
 include!("gen/api/api.rs");
 
 mod frame;
+pub mod services;
 #[cfg(feature = "json")]
 pub mod json;
 pub use frame::Frame;
