@@ -62,7 +62,8 @@ const TIMED_OUT: &str = "Activity timed out";
 fn is_time_limit(encoded: &Option<Bytes>) -> bool {
     let failure = encoded.clone().and_then(|failure| Failure::decode(failure).ok());
     failure.is_some_and(|failure| {
-        matches!(failure.failure_info, Some(FailureInfo::TimeoutFailureInfo(_))) && failure.message == TIMED_OUT
+        matches!(failure.failure_info, Some(FailureInfo::TimeoutFailureInfo(_)))
+            && failure.message == TIMED_OUT
     })
 }
 
