@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,3 +21,11 @@ def quiet() -> Any:
 async def connected(quiet: Any, address: str, client: temporalio.client.Client) -> AsyncIterator[Any]:
     """A native client of the shared dev server, which is up with its namespace by then."""
     yield await shapes.native.connect_client(quiet, shapes.client(f"http://{address}"))
+
+
+@pytest.fixture
+def free_address() -> str:
+    """`ip:port` on loopback where nothing listens at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"

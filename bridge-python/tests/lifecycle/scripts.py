@@ -1,0 +1,85 @@
+"""Small programs in processes of their own, on the engine under test, and what a clean end looks like."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+
+PREAMBLE = f"""
+import asyncio, gc, os, sys, threading, time
+if os.environ.get("OUTLAST_ENGINE", "outlast") == "outlast":
+    import outlast.compat.temporalio
+    outlast.compat.temporalio.install()
+sys.path.insert(0, {str(TESTS)!r})
+from surface import shapes
+from surface.shapes import native
+from support import unique
+ADDRESS = os.environ["OUTLAST_PY_SERVER"]
+URL = "http://" + ADDRESS
+
+async def busy(runtime, count=1):
+    # A client, and workers with a poll of each kind in flight.
+    client = await native.connect_client(runtime, shapes.client(URL))
+    held = [client]
+    for _ in range(count):
+        worker = native.new_worker(runtime, client, shapes.worker(unique("life")))
+        await worker.validate()
+        held += [worker, worker.poll_workflow_activation(), worker.poll_activity_task(), worker.poll_nexus_task()]
+    return held
+
+async def stop(worker, *polls):
+    # The orderly end of a worker.
+    worker.initiate_shutdown()
+    for poll in polls:
+        try:
+            await poll
+        except native.PollShutdownError:
+            pass
+    await worker.finalize_shutdown()
+"""
+
+UGLY = ["panicked", "FATAL", "Fatal Python error", "PyGILState", "never retrieved", "Segmentation", "abort", "terminate called"]
+
+
+def start(body: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """The program, running; with pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", "-c", PREAMBLE + textwrap.dedent(body), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+    )
+
+
+def ended(program: subprocess.Popen[str], code: int = 0, traceback: str | None = None) -> list[str]:
+    """The lines that the program wrote, once it has ended with `code` and without complaints.
+
+    `traceback` is the last line of the one traceback that is expected on stderr.
+    """
+    try:
+        out, err = program.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        out, err = program.communicate()
+        raise AssertionError(f"the program hung\n--- stdout\n{out}\n--- stderr\n{err}") from None
+    whole = f"exit code {program.returncode}\n--- stdout\n{out}\n--- stderr\n{err}"
+    assert program.returncode == code, whole
+    for word in UGLY:
+        assert word not in err, f"{word!r}: {whole}"
+    if traceback is None:
+        assert "Traceback" not in err, whole
+    else:
+        assert err.count("Traceback") == 1 and traceback in err, whole
+    return out.splitlines()
+
+
+def run(body: str, *arguments: str, code: int = 0, traceback: str | None = None, **environment: str) -> list[str]:
+    """`start` and `ended` in one."""
+    return ended(start(body, *arguments, **environment), code, traceback)
