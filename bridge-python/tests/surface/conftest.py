@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import temporalio.client
 from surface import shapes
+from surface.relay import Relay
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,10 @@ def free_address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+async def relay(address: str, connected: Any) -> AsyncIterator[Relay]:
+    """A relay to the shared dev server."""
+    async with Relay(address) as relay:
+        yield relay

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support import eventually, unique
 from surface import shapes
+from surface.relay import Relay
 from surface.shapes import line, native, raised
 from temporalio.api.workflowservice.v1 import PollActivityTaskQueueRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -86,60 +87,16 @@ async def test_errors_of_the_work_come_in_the_future(connected: Any) -> None:
         await future
 
 
-class Relay:
-    """A TCP relay to the server that notes the types of the HTTP/2 frames which the client sends."""
-
-    RST_STREAM = 3
-
-    def __init__(self, address: str) -> None:
-        self.host, port = address.split(":")
-        self.port = int(port)
-        self.frames: list[int] = []
-
-    async def __aenter__(self) -> Relay:
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        self.url = "http://127.0.0.1:%d" % self.server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: Any) -> None:
-        self.server.close()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection(self.host, self.port)
-
-        async def down() -> None:
-            while data := await up_reader.read(65536):
-                writer.write(data)
-            writer.close()
-
-        back = asyncio.ensure_future(down())
-        try:
-            up_writer.write(await reader.readexactly(24))
-            while True:
-                head = await reader.readexactly(9)
-                self.frames.append(head[3])
-                up_writer.write(head + await reader.readexactly(int.from_bytes(head[:3], "big")))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            up_writer.close()
-            back.cancel()
-
-
-@pytest.fixture
-async def relay(address: str, connected: Any) -> Any:
-    async with Relay(address) as relay:
-        yield relay
-
-
 async def polling(relay: Relay, client: Any) -> asyncio.Future[bytes]:
     """A long poll that waits at the server."""
     request = PollActivityTaskQueueRequest(namespace="default", task_queue=TaskQueue(name=unique()), identity="me")
-    before = relay.frames.count(1)
+    before = relay.frames.count(Relay.HEADERS)
     future: asyncio.Future[bytes] = client.call_workflow_service(
         shapes.call("poll_activity_task_queue", request, timeout_millis=60_000)
     )
 
     async def sent() -> None:
-        assert relay.frames.count(1) > before
+        assert relay.frames.count(Relay.HEADERS) > before
 
     await eventually(sent)
     return future
