@@ -202,5 +202,5 @@ def raised(function: Any, *arguments: Any, **named: Any) -> BaseException:
 
 
 def line(error: BaseException) -> str:
-    """`Class: message`, for parametrised tables."""
-    return f"{type(error).__name__}: {error}"
+    """`Class: message`, without the backtrace that RUST_BACKTRACE adds."""
+    return f"{type(error).__name__}: {error}".partition("\n\nStack backtrace:")[0]
