@@ -389,8 +389,12 @@ async def test_a_requested_eviction_comes_alone_and_the_run_begins_anew(
     await worker.complete_workflow_activation(evicted(begun.run_id))
     await handle.signal("wake")
     again = WorkflowActivation.FromString(await worker.poll_workflow_activation())
-    assert again.run_id == begun.run_id
-    assert "initialize_workflow" in [job.WhichOneof("variant") for job in again.jobs]
+    assert (again.run_id, again.is_replaying) == (begun.run_id, True)
+    assert [job.WhichOneof("variant") for job in again.jobs] == ["initialize_workflow"]
+    await worker.complete_workflow_activation(evicted(begun.run_id))
+    woken = WorkflowActivation.FromString(await worker.poll_workflow_activation())
+    assert (woken.run_id, woken.is_replaying) == (begun.run_id, False)
+    assert [job.WhichOneof("variant") for job in woken.jobs] == ["signal_workflow"]
     await worker.complete_workflow_activation(completed(begun.run_id))
     assert await handle.result() is None
 
