@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
+
 from lifecycle.scripts import retried, run
 
 SUPPLIER = """
@@ -37,7 +38,8 @@ async def main(broken):
     client = await native.connect_client(runtime, shapes.client(URL))
     starter = await temporalio.client.Client.connect(ADDRESS)
     tuner = shapes.tuner(workflow_slot_supplier=native.CustomSlotSupplier(permits))
-    worker = native.new_worker(runtime, client, shapes.worker(queue, tuner=tuner, task_types=shapes.task_types("workflow")))
+    config = shapes.worker(queue, tuner=tuner, task_types=shapes.task_types("workflow"))
+    worker = native.new_worker(runtime, client, config)
     await worker.validate()
     handle = await starter.start_workflow("any", id=unique(), task_queue=queue)
     activation = WorkflowActivation.FromString(await worker.poll_workflow_activation())
@@ -172,7 +174,8 @@ BODIES: dict[str, tuple[str, list[str]]] = {
         """
         async def main():
             heard = []
-            asyncio.get_running_loop().set_exception_handler(lambda loop, context: heard.append(str(context["exception"])))
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: heard.append(str(context["exception"])))
             client = await native.connect_client(shapes.runtime(), shapes.client(URL))
             def broken(future): raise ValueError("callback broke")
             future = client.call_workflow_service(shapes.call("get_system_info"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from functools import partial
 
 import pytest
+
 from lifecycle.scripts import ended, retried, run, start
 
 ENDINGS: dict[str, tuple[str, int, str | None]] = {
@@ -14,7 +16,8 @@ ENDINGS: dict[str, tuple[str, int, str | None]] = {
     "loop_is_never_closed": ("loop = asyncio.new_event_loop()\nloop.run_until_complete(main())", 0, None),
     "loop_is_closed_early": ("loop = asyncio.new_event_loop()\nloop.run_until_complete(main())\nloop.close()", 0, None),
     "loop_is_stopped": (
-        "loop = asyncio.new_event_loop()\nloop.run_until_complete(main())\nloop.call_later(0.05, loop.stop)\nloop.run_forever()",
+        "loop = asyncio.new_event_loop()\nloop.run_until_complete(main())\n"
+        "loop.call_later(0.05, loop.stop)\nloop.run_forever()",
         0,
         None,
     ),
@@ -143,14 +146,14 @@ def test_an_uncaught_interrupt_kills_with_its_signal() -> None:
 
 def test_an_orderly_end_of_a_whole_worker_says_nothing_in_debug_mode() -> None:
     body = """
-    async def whole():
-        client = await Client.connect(ADDRESS)
-        async with Worker(client, task_queue=unique(), workflows=[Idle]) as worker:
-            await client.execute_workflow("idle", id=unique(), task_queue=worker.task_queue)
-        print("done")
-    asyncio.run(whole(), debug=True)
-    """
-    assert retried(lambda: run(WORKER + "\n".join(line[4:] for line in body.splitlines()), PYTHONDEVMODE="1")) == ["done"]
+async def whole():
+    client = await Client.connect(ADDRESS)
+    async with Worker(client, task_queue=unique(), workflows=[Idle]) as worker:
+        await client.execute_workflow("idle", id=unique(), task_queue=worker.task_queue)
+    print("done")
+asyncio.run(whole(), debug=True)
+"""
+    assert retried(lambda: run(WORKER + body, PYTHONDEVMODE="1")) == ["done"]
 
 
 def test_exits_many_times() -> None:
@@ -160,4 +163,4 @@ def test_exits_many_times() -> None:
         programs: list[subprocess.Popen[str]] = [start(MAIN + "asyncio.run(main())") for _ in range(min(4, left))]
         left -= len(programs)
         for program in programs:
-            assert retried(lambda program=program: ended(program), lambda: run(MAIN + "asyncio.run(main())")) == ["ready"]
+            assert retried(partial(ended, program), lambda: run(MAIN + "asyncio.run(main())")) == ["ready"]

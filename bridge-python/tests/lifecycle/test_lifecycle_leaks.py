@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
+
 from lifecycle.scripts import retried, run
 
 CHECK = """
@@ -48,7 +49,8 @@ BODIES = {
         async def main():
             runtime = shapes.runtime()
             client = await native.connect_client(runtime, shapes.client(URL))
-            wrong = [client.call_workflow_service(shapes.call("nope")), native.connect_client(runtime, shapes.client(shapes.NOWHERE))]
+            wrong = [client.call_workflow_service(shapes.call("nope"))]
+            wrong.append(native.connect_client(runtime, shapes.client(shapes.NOWHERE)))
             wrong.append(native.start_dev_server(runtime, shapes.dev_server("/nope")))
             print([type(error).__name__ for error in await asyncio.gather(*wrong, return_exceptions=True)])
             for bad in (None, shapes.client("")):
@@ -93,7 +95,8 @@ BODIES = {
         """,
     "of_metrics_and_logs": """
         entries = []
-        runtime = shapes.runtime(shapes.logging(filter="info", forward_to=entries.extend), shapes.metrics(buffered_with_size=1000))
+        logging = shapes.logging(filter="info", forward_to=entries.extend)
+        runtime = shapes.runtime(logging, shapes.metrics(buffered_with_size=1000))
         meter = native.new_metric_meter(runtime)
         counter = meter.new_counter("c", None, None)
         for number in range(100):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from lifecycle.scripts import retried, run
 
 BODIES: dict[str, tuple[str, list[str]]] = {

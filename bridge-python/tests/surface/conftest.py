@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import temporalio.client
+
 from surface import shapes
 from surface.relay import Relay
 

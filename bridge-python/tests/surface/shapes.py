@@ -1,6 +1,6 @@
 """Arguments for the native module, right in every field, to be spoiled one field at a time.
 
-Builders return plain namespaces or the dataclasses of `temporalio.bridge`; `native` is the module of the engine under test.
+Builders return plain namespaces or the dataclasses of `temporalio.bridge`; `native` is the module under test.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def pollers(count: int) -> bridge_worker.PollerBehaviorSimpleMaximum:
 
 def task_types(kinds: str = "workflow local activity nexus") -> bridge_worker.WorkerTaskTypes:
     chosen = kinds.split()
-    return bridge_worker.WorkerTaskTypes("workflow" in chosen, "local" in chosen, "activity" in chosen, "nexus" in chosen)
+    return bridge_worker.WorkerTaskTypes(
+        "workflow" in chosen, "local" in chosen, "activity" in chosen, "nexus" in chosen
+    )
 
 
 def worker(task_queue: str, /, **change: Any) -> bridge_worker.WorkerConfig:

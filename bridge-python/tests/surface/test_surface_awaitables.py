@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import PollActivityTaskQueueRequest
+
 from support import eventually, unique
 from surface import shapes
 from surface.relay import Relay
 from surface.shapes import line, native, raised
-from temporalio.api.workflowservice.v1 import PollActivityTaskQueueRequest
-from temporalio.api.taskqueue.v1 import TaskQueue
 
 
 async def test_a_plain_future_of_the_running_loop(connected: Any) -> None:
@@ -172,7 +173,7 @@ async def test_a_client_may_be_used_from_several_loops(connected: Any) -> None:
 
     here = await connected.call_workflow_service(shapes.call("get_system_info"))
     there = await asyncio.gather(asyncio.to_thread(other), asyncio.to_thread(other))
-    assert there == [here, here]
+    assert list(there) == [here, here]
 
 
 async def test_the_gil_is_free_while_a_connection_is_tried(quiet: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from surface.shapes import line, native, raised
 
 FULL = b"""
@@ -88,7 +89,10 @@ def test_a_path_and_its_absence(tmp_path: Path) -> None:
     assert load_all(path=str(file)) == {}
     file.write_bytes(FULL)
     assert load(path=str(file), profile="other") == OTHER
-    assert line(raised(load, path=str(tmp_path))) == "ConfigError: Configuration loading error: Is a directory (os error 21)"
+    assert (
+        line(raised(load, path=str(tmp_path)))
+        == "ConfigError: Configuration loading error: Is a directory (os error 21)"
+    )
 
 
 def test_the_file_may_be_named_by_a_variable(tmp_path: Path) -> None:
@@ -133,7 +137,10 @@ ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"data": FULL, "profile": ""}, "Profile '' not found"),
     ({"data": b"", "profile": "default"}, "Profile 'default' not found"),
     ({"data": FULL, "env": {"PROFILE": "zz"}}, "Profile 'zz' not found"),
-    ({"disable_file": True, "disable_env": True}, "Invalid configuration: Cannot disable both file and environment loading"),
+    (
+        {"disable_file": True, "disable_env": True},
+        "Invalid configuration: Cannot disable both file and environment loading",
+    ),
     ({"data": b"\xff"}, "Configuration loading error: invalid utf-8 sequence of 1 bytes from index 0"),
     *(
         (
@@ -151,7 +158,10 @@ ERRORS: list[tuple[dict[str, Any], str]] = [
     ),
     *(
         (
-            {"data": f"[profile.default.tls]\n{name}_{held.lower()}='a'".encode(), "env": {f"TLS_{name.upper()}_{said}": "b"}},
+            {
+                "data": f"[profile.default.tls]\n{name}_{held.lower()}='a'".encode(),
+                "env": {f"TLS_{name.upper()}_{said}": "b"},
+            },
             f"Invalid configuration: Cannot specify {words} {said.lower()} via TEMPORAL_TLS_{name.upper()}_{said} "
             f"when {words} {held.lower()} is already specified",
         )
@@ -194,7 +204,11 @@ UNKNOWN: list[tuple[bytes, Any, str]] = [
     (b"foo=1", {}, "unknown field `foo`, expected `profile`"),
     (b"[profile.default]\nfoo=1", {}, f"unknown field `foo`, {PROFILE_KEYS}"),
     (b"[profile.default.codec]\nzz=1", {"codec": {}}, "unknown field `zz`, expected `endpoint` or `auth`"),
-    (b"[profile.default.tls]\nclient_cert='x'", BARE, "unknown field `client_cert`, expected one of `disabled`, `client_cert_path`, "),
+    (
+        b"[profile.default.tls]\nclient_cert='x'",
+        BARE,
+        "unknown field `client_cert`, expected one of `disabled`, `client_cert_path`, ",
+    ),
 ]
 
 

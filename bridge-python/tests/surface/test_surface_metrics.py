@@ -6,6 +6,7 @@ import urllib.request
 from typing import Any
 
 import pytest
+
 from support import eventually
 from surface import shapes
 from surface.shapes import line, native, raised
@@ -78,7 +79,10 @@ def test_values_are_checked(maker: str, buffered: Buffered) -> None:
     else:
         assert line(raised(put, -1, buffered.attributes)) == "OverflowError: can't convert negative int to unsigned"
         assert line(raised(put, 2**64, buffered.attributes)) == "OverflowError: int too big to convert"
-        assert line(raised(put, 1.5, buffered.attributes)) == "TypeError: 'float' object cannot be interpreted as an integer"
+        assert (
+            line(raised(put, 1.5, buffered.attributes))
+            == "TypeError: 'float' object cannot be interpreted as an integer"
+        )
     assert line(raised(put, 1, None)) == "TypeError: 'None' is not an instance of 'MetricAttributesRef'"
     assert buffered.updates() == []
 
@@ -147,11 +151,15 @@ def test_the_arguments_of_attributes_are_checked(buffered: Buffered) -> None:
     assert line(raised(add, buffered.meter, {1: "v"})) == "TypeError: 'int' object is not an instance of 'str'"
     assert line(raised(add, buffered.meter, [1])) == "TypeError: 'list' object is not an instance of 'dict'"
     assert line(raised(add, None, {})) == "TypeError: 'None' is not an instance of 'MetricMeterRef'"
-    assert line(raised(buffered.meter.new_counter, 1, None, None)) == "TypeError: 'int' object is not an instance of 'str'"
+    assert (
+        line(raised(buffered.meter.new_counter, 1, None, None)) == "TypeError: 'int' object is not an instance of 'str'"
+    )
 
 
 @pytest.mark.parametrize("seconds,value,unit", [(True, 1.5, "s"), (False, 1500, "ms")])
-def test_durations_come_in_the_unit_of_the_retrieval(seconds: bool, value: float, unit: str, buffered: Buffered) -> None:
+def test_durations_come_in_the_unit_of_the_retrieval(
+    seconds: bool, value: float, unit: str, buffered: Buffered
+) -> None:
     buffered.meter.new_histogram_duration("d", None, "duration").record(1500, buffered.attributes)
     (update,) = buffered.updates(seconds)
     assert (update.value, type(update.value), update.metric.unit) == (value, type(value), unit)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import temporalio.bridge
+
 from surface import shapes
 from surface.shapes import native
 
@@ -92,7 +93,7 @@ def test_every_road_of_import_leads_to_one_module() -> None:
     name = "temporalio.bridge.temporal_sdk_bridge"
     assert sys.modules[name] is native
     assert importlib.import_module(name) is native
-    assert temporalio.bridge.temporal_sdk_bridge is native  # type: ignore[attr-defined]
+    assert temporalio.bridge.temporal_sdk_bridge is native
     namespace: dict[str, Any] = {}
     exec(f"from {name} import envconfig, RPCError, PollShutdownError, CustomSlotSupplier", namespace)
     assert namespace["envconfig"] is native.envconfig

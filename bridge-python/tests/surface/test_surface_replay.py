@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import temporalio.client
-from support import new_worker, unique
-from surface import shapes
-from surface.shapes import line, native, raised
 from temporalio import workflow
 from temporalio.api.history.v1 import History
 from temporalio.bridge.proto.workflow_activation import RemoveFromCache, WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
+
+from support import new_worker, unique
+from surface import shapes
+from surface.shapes import line, native, raised
 
 CLOSED = "RuntimeError: Replay worker is no longer accepting new histories"
 
@@ -61,7 +62,10 @@ async def test_an_invalid_config_is_refused(quiet: Any) -> None:
 async def test_what_is_pushed_is_checked_at_the_call(replay: Any) -> None:
     _, pusher = replay
     for value, name in (("x", "str"), (bytearray(), "bytearray")):
-        assert line(raised(pusher.push_history, "id", value)) == f"TypeError: '{name}' object is not an instance of 'bytes'"
+        assert (
+            line(raised(pusher.push_history, "id", value))
+            == f"TypeError: '{name}' object is not an instance of 'bytes'"
+        )
     assert line(raised(pusher.push_history, 1, b"")) == "TypeError: 'int' object is not an instance of 'str'"
     assert line(raised(pusher.push_history, "id", b"\xff")).startswith("ValueError: Invalid proto: ")
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+
 from lifecycle import scripts
 from support import eventually
 from surface import shapes
@@ -48,7 +49,10 @@ REFUSED: list[tuple[str, Any]] = [
         for address in ("", "nope", "127.0.0.1", "localhost:0", "127.0.0.1:99999")
     ),
     *(
-        (f"ValueError: Invalid OTel URL: {why}", shapes.options(None, shapes.metrics(opentelemetry=shapes.otel(url=url))))
+        (
+            f"ValueError: Invalid OTel URL: {why}",
+            shapes.options(None, shapes.metrics(opentelemetry=shapes.otel(url=url))),
+        )
         for url, why in {
             "": "relative URL without a base",
             "127.0.0.1:4317": "relative URL without a base",
@@ -88,7 +92,9 @@ def test_a_format_does_not_matter_to_a_forwarder() -> None:
 
 def console(body: str) -> tuple[str, str]:
     """What a program of its own writes to stdout and stderr."""
-    program = scripts.start("def runtime(**log):\n    return shapes.runtime(shapes.logging(**{'filter': 'info', **log}))\n" + body)
+    program = scripts.start(
+        "def runtime(**log):\n    return shapes.runtime(shapes.logging(**{'filter': 'info', **log}))\n" + body
+    )
     out, err = program.communicate(timeout=60)
     assert program.returncode == 0, err
     return out, err
@@ -167,7 +173,12 @@ async def test_logs_reach_the_forwarder_in_full() -> None:
 async def test_the_forwarder_is_called_on_a_native_thread_with_a_list() -> None:
     collector = Collector()
     got: list[type] = []
-    runtime = shapes.runtime(shapes.logging(filter="info", forward_to=lambda batch: (got.append(type(batch)), collector(batch))))
+
+    def forward(batch: Sequence[Any]) -> None:
+        got.append(type(batch))
+        collector(batch)
+
+    runtime = shapes.runtime(shapes.logging(filter="info", forward_to=forward))
     runtime.write_test_info_log("a", "b")
     await collector.wait_for(1)
     assert got == [list]

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import conftest
 import pytest
+
+import conftest
 from support import eventually
 from surface import shapes
 from surface.shapes import line, native, raised
@@ -94,7 +95,9 @@ async def test_a_server_that_exits_is_an_error(quiet: Any, tmp_path: Path) -> No
     config = shapes.test_server(path)
     config.port, config.startup_timeout_ms = port, 500
     text = await failure(native.start_test_server(quiet, config))
-    assert text.startswith(f"{TEST}ephemeral server at 127.0.0.1:{port} did not start within 500ms; last connection error: ")
+    assert text.startswith(
+        f"{TEST}ephemeral server at 127.0.0.1:{port} did not start within 500ms; last connection error: "
+    )
 
 
 async def test_cancelling_the_start_kills_the_server(quiet: Any, tmp_path: Path) -> None:
@@ -113,7 +116,11 @@ async def test_cancelling_the_start_kills_the_server(quiet: Any, tmp_path: Path)
 
 
 COMMON = ["--log-format", "pretty", "--log-level", "error"]
-for setting in ("enableServerVersionCheck=false", "enableUpdateWorkflowExecution=true", "enableUpdateWorkflowExecutionAsyncAccepted=true"):
+for setting in (
+    "enableServerVersionCheck=false",
+    "enableUpdateWorkflowExecution=true",
+    "enableUpdateWorkflowExecutionAsyncAccepted=true",
+):
     COMMON += ["--dynamic-config-value", f"frontend.{setting}"]
 
 
@@ -126,10 +133,14 @@ for setting in ("enableServerVersionCheck=false", "enableUpdateWorkflowExecution
         ({"database_filename": "db", "extra_args": ["-x", "y"]}, ["--db-filename", "db", "--headless", "-x", "y"]),
     ],
 )
-async def test_the_arguments_of_a_dev_server(change: dict[str, Any], tail: list[str], quiet: Any, tmp_path: Path) -> None:
+async def test_the_arguments_of_a_dev_server(
+    change: dict[str, Any], tail: list[str], quiet: Any, tmp_path: Path
+) -> None:
     path, seen = recorder(tmp_path)
     port = conftest.free_port()
-    future = native.start_dev_server(quiet, shapes.dev_server(path, port=port, startup_timeout_ms=60_000, namespace="ns", **change))
+    future = native.start_dev_server(
+        quiet, shapes.dev_server(path, port=port, startup_timeout_ms=60_000, namespace="ns", **change)
+    )
 
     async def arguments() -> list[str]:
         assert seen.exists()
@@ -168,7 +179,7 @@ async def test_a_test_server_lives_until_its_shutdown_which_may_be_repeated(quie
     assert server.has_test_service is True
     client = await native.connect_client(quiet, shapes.client(f"http://{server.target}"))
     assert await client.call_test_service(shapes.call("get_current_time"))
-    assert await asyncio.gather(server.shutdown(), server.shutdown()) == [(), ()]
+    assert list(await asyncio.gather(server.shutdown(), server.shutdown())) == [(), ()]
     assert await server.shutdown() == ()
     for name in ("target", "has_test_service"):
         assert line(raised(getattr, server, name)) == "RuntimeError: Server shutdown"

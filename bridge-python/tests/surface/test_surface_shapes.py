@@ -1,4 +1,4 @@
-"""Arguments are read attribute by attribute: what is missing, of a wrong type or out of range is named with its path."""
+"""Arguments are read attribute by attribute: what is missing, of a wrong type or out of range is named by its path."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
-from surface import shapes
-from support import unique
-from surface.shapes import chain, native, raised
 from temporalio.bridge import client as bridge_client
 from temporalio.bridge import worker as bridge_worker
+
+from support import unique
+from surface import shapes
+from surface.shapes import chain, native, raised
 
 STR = "'int' object is not an instance of 'str'"
 BOOL = "'int' object is not an instance of 'bool'"
@@ -142,20 +143,55 @@ async def test_each_missing_attribute_is_an_attribute_error_under_its_path(name:
 WRONG: list[tuple[str, Any, str, Any, type[BaseException], str]] = [
     ("runtime", shapes.options(), "RuntimeOptions.worker_heartbeat_interval_millis", "x", TypeError, NOT_AN_INT),
     ("runtime", shapes.options(), "RuntimeOptions.worker_heartbeat_interval_millis", -1, OverflowError, NEGATIVE),
-    ("runtime", shapes.options(), "RuntimeOptions.worker_heartbeat_interval_millis", 2**70, OverflowError, "int too big to convert"),
+    (
+        "runtime",
+        shapes.options(),
+        "RuntimeOptions.worker_heartbeat_interval_millis",
+        2**70,
+        OverflowError,
+        "int too big to convert",
+    ),
     ("runtime", shapes.options(), "RuntimeOptions.disable_environment_info", 1, TypeError, BOOL),
-    ("runtime", shapes.options(), "RuntimeOptions.telemetry", 1, AttributeError, "'int' object has no attribute 'logging'"),
+    (
+        "runtime",
+        shapes.options(),
+        "RuntimeOptions.telemetry",
+        1,
+        AttributeError,
+        "'int' object has no attribute 'logging'",
+    ),
     ("logging", shapes.logging(), "LoggingConfig.filter", 1, TypeError, STR),
     ("logging", shapes.logging(), "LoggingConfig.format", 1, TypeError, STR),
     ("metrics", shapes.metrics(), "MetricsConfig.buffered_with_size", -1, OverflowError, NEGATIVE),
     ("metrics", shapes.metrics(), "MetricsConfig.attach_service_name", 1, TypeError, BOOL),
-    ("metrics", shapes.metrics(), "MetricsConfig.global_tags", [], TypeError, "'list' object is not an instance of 'dict'"),
+    (
+        "metrics",
+        shapes.metrics(),
+        "MetricsConfig.global_tags",
+        [],
+        TypeError,
+        "'list' object is not an instance of 'dict'",
+    ),
     ("metrics", shapes.metrics(), "MetricsConfig.global_tags", {"a": 1}, TypeError, STR),
     ("metrics", shapes.metrics(), "MetricsConfig.metric_prefix", 1, TypeError, STR),
     ("prometheus", shapes.prometheus(), "PrometheusConfig.bind_address", 1, TypeError, STR),
     ("prometheus", shapes.prometheus(), "PrometheusConfig.unit_suffix", 1, TypeError, BOOL),
-    ("prometheus", shapes.prometheus(), "PrometheusConfig.histogram_bucket_overrides", {"a": "b"}, TypeError, "Can't extract `str` to `Vec`"),
-    ("prometheus", shapes.prometheus(), "PrometheusConfig.histogram_bucket_overrides", {"a": ["b"]}, TypeError, "must be real number, not str"),
+    (
+        "prometheus",
+        shapes.prometheus(),
+        "PrometheusConfig.histogram_bucket_overrides",
+        {"a": "b"},
+        TypeError,
+        "Can't extract `str` to `Vec`",
+    ),
+    (
+        "prometheus",
+        shapes.prometheus(),
+        "PrometheusConfig.histogram_bucket_overrides",
+        {"a": ["b"]},
+        TypeError,
+        "must be real number, not str",
+    ),
     ("otel", shapes.otel(), "OpenTelemetryConfig.url", 1, TypeError, STR),
     ("otel", shapes.otel(), "OpenTelemetryConfig.headers", None, TypeError, "'None' is not an instance of 'dict'"),
     ("otel", shapes.otel(), "OpenTelemetryConfig.metric_periodicity_millis", -5, OverflowError, NEGATIVE),
@@ -168,28 +204,91 @@ WRONG: list[tuple[str, Any, str, Any, type[BaseException], str]] = [
     ("tls", shapes.tls(), "ClientTlsConfig.domain", b"x", TypeError, "'bytes' object is not an instance of 'str'"),
     ("retry", RETRY, "ClientRetryConfig.initial_interval_millis", -1, OverflowError, NEGATIVE),
     ("retry", RETRY, "ClientRetryConfig.multiplier", "x", TypeError, "must be real number, not str"),
-    ("proxy", PROXY, "ClientHttpConnectProxyConfig.basic_auth", ["a", "b"], TypeError, "'list' object is not an instance of 'tuple'"),
-    ("proxy", PROXY, "ClientHttpConnectProxyConfig.basic_auth", ("a",), ValueError, "expected tuple of length 2, but got tuple of length 1"),
+    (
+        "proxy",
+        PROXY,
+        "ClientHttpConnectProxyConfig.basic_auth",
+        ["a", "b"],
+        TypeError,
+        "'list' object is not an instance of 'tuple'",
+    ),
+    (
+        "proxy",
+        PROXY,
+        "ClientHttpConnectProxyConfig.basic_auth",
+        ("a",),
+        ValueError,
+        "expected tuple of length 2, but got tuple of length 1",
+    ),
     ("dns", DNS, "ClientDnsLoadBalancingConfig.resolution_interval_millis", "x", TypeError, NOT_AN_INT),
     ("call", shapes.call("x"), "RpcCall.rpc", 1, TypeError, STR),
     ("call", shapes.call("x"), "RpcCall.req", "x", TypeError, "Can't extract `str` to `Vec`"),
     ("call", shapes.call("x"), "RpcCall.req", None, TypeError, "'None' is not an instance of 'Sequence'"),
     ("call", shapes.call("x"), "RpcCall.retry", 1, TypeError, BOOL),
-    ("call", shapes.call("x"), "RpcCall.metadata", MappingProxyType({}), TypeError, "'mappingproxy' object is not an instance of 'dict'"),
+    (
+        "call",
+        shapes.call("x"),
+        "RpcCall.metadata",
+        MappingProxyType({}),
+        TypeError,
+        "'mappingproxy' object is not an instance of 'dict'",
+    ),
     ("call", shapes.call("x"), "RpcCall.metadata", {1: "a"}, TypeError, STR),
     ("call", shapes.call("x"), "RpcCall.timeout_millis", -1, OverflowError, NEGATIVE),
     ("worker", shapes.worker("q"), "WorkerConfig.max_cached_workflows", -1, OverflowError, NEGATIVE),
-    ("worker", shapes.worker("q"), "WorkerConfig.nonsticky_to_sticky_poll_ratio", "x", TypeError, "must be real number, not str"),
+    (
+        "worker",
+        shapes.worker("q"),
+        "WorkerConfig.nonsticky_to_sticky_poll_ratio",
+        "x",
+        TypeError,
+        "must be real number, not str",
+    ),
     ("worker", shapes.worker("q"), "WorkerConfig.plugins", "ab", TypeError, "Can't extract `str` to `Vec`"),
-    ("worker", shapes.worker("q"), "WorkerConfig.plugins", {"a"}, TypeError, "'set' object is not an instance of 'Sequence'"),
+    (
+        "worker",
+        shapes.worker("q"),
+        "WorkerConfig.plugins",
+        {"a"},
+        TypeError,
+        "'set' object is not an instance of 'Sequence'",
+    ),
     ("worker", shapes.worker("q"), "WorkerConfig.plugins", [1], TypeError, STR),
-    ("worker", shapes.worker("q"), "WorkerConfig.storage_drivers", [], TypeError, "'list' object is not an instance of 'set'"),
+    (
+        "worker",
+        shapes.worker("q"),
+        "WorkerConfig.storage_drivers",
+        [],
+        TypeError,
+        "'list' object is not an instance of 'set'",
+    ),
     ("worker", shapes.worker("q"), "WorkerConfig.nondeterminism_as_workflow_fail_for_types", {1}, TypeError, STR),
     ("worker", shapes.worker("q"), "WorkerConfig.nondeterminism_as_workflow_fail", 1, TypeError, BOOL),
     ("task_types", shapes.task_types(), "WorkerTaskTypes.enable_nexus", 1, TypeError, BOOL),
-    ("dev_server", shapes.dev_server("/none"), "DevServerConfig.port", 70000, OverflowError, "number too large to fit in target type"),
-    ("dev_server", shapes.dev_server("/none"), "DevServerConfig.port", -1, OverflowError, "number too small to fit in target type"),
-    ("dev_server", shapes.dev_server("/none"), "DevServerConfig.extra_args", "ab", TypeError, "Can't extract `str` to `Vec`"),
+    (
+        "dev_server",
+        shapes.dev_server("/none"),
+        "DevServerConfig.port",
+        70000,
+        OverflowError,
+        "number too large to fit in target type",
+    ),
+    (
+        "dev_server",
+        shapes.dev_server("/none"),
+        "DevServerConfig.port",
+        -1,
+        OverflowError,
+        "number too small to fit in target type",
+    ),
+    (
+        "dev_server",
+        shapes.dev_server("/none"),
+        "DevServerConfig.extra_args",
+        "ab",
+        TypeError,
+        "Can't extract `str` to `Vec`",
+    ),
     ("test_server", shapes.test_server("/none"), "TestServerConfig.existing_path", 1, TypeError, STR),
 ]
 
