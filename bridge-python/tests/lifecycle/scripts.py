@@ -82,7 +82,8 @@ def ended(
     if os.environ.get("OUTLAST_ENGINE") == "original":
         # It reports results that come for a closed loop; ours has to be silent.
         err = re.sub(r"Traceback \(most recent call last\):\n(  .*\n)+RuntimeError: Event loop is closed\n", "", err)
-        if misuse:
+        # It drops a runtime that only a pending call holds on a thread of that runtime.
+        if misuse or "Cannot drop a runtime in a context where blocking is not allowed" in err:
             err = err.replace("panicked", "")
     for word in UGLY:
         assert word not in err, f"{word!r}: {whole}"
@@ -105,9 +106,9 @@ def retried(attempt: Callable[[], list[str]], again: Callable[[], list[str]] | N
     """The lines of a program that ended well.
 
     The native module that `temporalio` ships aborts now and then at the end of an interpreter, so on it a program may
-    try three times. Ours has one try.
+    try five times. Ours has one try.
     """
-    for _ in range(2 if os.environ.get("OUTLAST_ENGINE") == "original" else 0):
+    for _ in range(4 if os.environ.get("OUTLAST_ENGINE") == "original" else 0):
         try:
             return attempt()
         except AssertionError as error:

@@ -180,10 +180,11 @@ BODIES: dict[str, tuple[str, list[str]]] = {
             task.cancel()
             print(type((await asyncio.gather(task, return_exceptions=True))[0]).__name__, held[2].cancelled())
             held[1].initiate_shutdown()
-            print(type((await asyncio.gather(held[1].poll_workflow_activation(), return_exceptions=True))[0]).__name__)
+            ends = await asyncio.gather(held[1].poll_workflow_activation(), held[3], held[4], return_exceptions=True)
+            print({type(end).__name__ for end in ends})
         asyncio.run(main())
         """,
-        ["CancelledError True", "PollShutdownError"],
+        ["CancelledError True", "{'PollShutdownError'}"],
     ),
 }
 
