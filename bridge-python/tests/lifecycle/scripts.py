@@ -50,6 +50,9 @@ async def stop(worker, *polls):
 UGLY = ["panicked", "FATAL", "Fatal Python error", "PyGILState", "never retrieved", "Segmentation", "abort"]
 """Words that no program may leave on stderr."""
 
+PATIENCE = 20 if os.environ.get("OUTLAST_ENGINE") == "original" else 60
+"""Seconds until a program hangs. The original does hang at times, and has more tries instead."""
+
 
 def start(body: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """The program, running; with pipes."""
@@ -72,7 +75,7 @@ def ended(
     purpose what makes the original panic, which it reports on stderr.
     """
     try:
-        out, err = program.communicate(timeout=60)
+        out, err = program.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         program.kill()
         out, err = program.communicate()
