@@ -10,8 +10,8 @@ from temporalio import activity, workflow
 
 with workflow.unsafe.imports_passed_through():
     import pytest
-    from histories import found, kinds, replay
-    from support import new_worker, unique
+    from histories import found, kinds, new_worker, replay
+    from support import unique
     from temporalio.client import Client, WorkflowContinuedAsNewError, WorkflowHandle
     from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 

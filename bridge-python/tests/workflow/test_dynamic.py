@@ -12,8 +12,8 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     import pytest
-    from histories import found, kinds, replay, task_failure
-    from support import eventually, new_worker, unique
+    from histories import found, kinds, new_worker, replay, task_failure
+    from support import eventually, unique
     from temporalio.client import Client, WorkflowFailureError, WorkflowQueryFailedError, WorkflowUpdateFailedError
 
 TIMEOUT = timedelta(seconds=20)
@@ -56,9 +56,9 @@ async def test_dynamic_everything_gets_the_name_and_the_raw_arguments(client: Cl
     async with new_worker(client, AnyWorkflow, activities=[any_activity]) as worker:
         handle: Any = await client.start_workflow("Anything", args=["a", 2], id=unique(), task_queue=worker.task_queue)
         await handle.signal("s1")
-        await handle.signal("s2", args=[{"k": 1}])
         assert await handle.query("q", 7) == "q:[7]"
         assert await handle.execute_update("u", args=["x", "y"]) == "u:['x', 'y']"
+        await handle.signal("s2", args=[{"k": 1}])
         assert await handle.result() == ["Anything:['a', 2]", "s1:[]", "s2:[{'k': 1}]", "AnyName:[1, None]"]
     started = (await found(handle, "workflow_execution_started"))[0]
     assert started.workflow_type.name == "Anything"

@@ -8,8 +8,8 @@ from typing import Any
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from histories import found, kinds, replay
-    from support import new_worker, unique
+    from histories import found, kinds, new_worker, replay
+    from support import unique
     from temporalio.client import Client
 
 

@@ -9,8 +9,8 @@ from temporalio import activity, workflow
 
 with workflow.unsafe.imports_passed_through():
     import pytest
-    from histories import found, kinds, replay
-    from support import eventually, new_worker, unique
+    from histories import found, kinds, new_worker, replay
+    from support import eventually, unique
     from temporalio.api.history.v1 import MarkerRecordedEventAttributes
     from temporalio.client import Client
     from temporalio.common import SearchAttributeKey

@@ -9,8 +9,8 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     import pytest
-    from histories import awaited, found, replay
-    from support import eventually, new_worker, unique
+    from histories import awaited, found, new_worker, replay
+    from support import eventually, unique
     from temporalio.api.enums.v1 import WorkflowTaskFailedCause
     from temporalio.client import Client
     from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate, TypedSearchAttributes
