@@ -106,7 +106,7 @@ class Carry:
 
 @pytest.mark.parametrize("how", ["keep", "replace"])
 async def test_memo_and_search_attributes_are_kept_or_replaced(client: Client, how: str) -> None:
-    """What is kept of the memo is what the run started with (so says the server); of the attributes, what is current."""
+    """Of the memo the server keeps what the run started with; of the attributes, what is current."""
     async with new_worker(client, Carry) as worker:
         handle = await client.start_workflow(
             Carry.run,
@@ -158,8 +158,8 @@ class Landing:
 
 async def test_the_next_run_may_have_another_type_queue_timeouts_and_retry_policy(client: Client) -> None:
     async with new_worker(client, Elsewhere) as here, new_worker(client, Landing) as there:
-        handle = await client.start_workflow(
-            Elsewhere.run, there.task_queue, id=unique(), task_queue=here.task_queue, result_type=list
+        handle: WorkflowHandle[Any, Any] = await client.start_workflow(
+            "Elsewhere", there.task_queue, id=unique(), task_queue=here.task_queue, result_type=list
         )
         assert await handle.result() == ["Landing", True, 40.0, 7.0, 4, 0.05]
     first, second = await chain(client, handle.id)

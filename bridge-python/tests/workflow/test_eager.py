@@ -117,13 +117,13 @@ def eager(metrics: MetricBuffer) -> list[bool]:
 async def test_activities_are_dispatched_eagerly_up_to_the_limit(address: str, how: str) -> None:
     metrics = MetricBuffer(10_000)
     client = await Client.connect(address, runtime=Runtime(telemetry=TelemetryConfig(metrics=metrics)))
-    options: dict[str, Any]
-    options, count = {
+    cases: dict[str, tuple[dict[str, Any], int]] = {
         "default": ({}, 3),
         "disabled": ({"disable_eager_activity_execution": True}, 0),
         "limit of one": ({"max_eager_activity_reservations_per_workflow_task": 1}, 1),
         "queue limited": ({"max_task_queue_activities_per_second": 1000.0}, 0),
-    }[how]
+    }
+    options, count = cases[how]
     async with new_worker(client, Fan, activities=[number], **options) as worker:
         handle = await client.start_workflow(Fan.run, args=[5, None], id=unique(), task_queue=worker.task_queue)
         assert await handle.result() == [0, 1, 2, 3, 4]

@@ -26,7 +26,7 @@ async def groups(handle: WorkflowHandle[Any, Any], name: str) -> list[list[Any]]
     told = []
     async for event in handle.fetch_history_events():
         if kind(event) == name:
-            markers = []
+            markers: list[Any] = []
             for marker in event.event_group_markers:
                 if marker.HasField("label"):
                     label = json.loads(marker.label.label.data) if marker.label.HasField("label") else None

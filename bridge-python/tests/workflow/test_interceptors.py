@@ -157,7 +157,7 @@ class Listening:
                 Listening.run, args=[depth - 1, False], id=workflow.info().workflow_id + "c"
             )
             await child.signal(Listening.hear)
-            await workflow.get_external_workflow_handle_for(Listening.run, child.id).signal(Listening.hear)
+            await workflow.get_external_workflow_handle(child.id).signal(Listening.hear)
             self.heard += await child
         await workflow.wait_condition(lambda: sum("signal" in h or "external" in h for h in self.heard) >= 2)
         return self.heard
@@ -233,10 +233,8 @@ async def test_headers_are_encoded_only_if_asked(address: str, behavior: HeaderC
     started = (await found(handle, "workflow_execution_started"))[0]
     scheduled = (await found(handle, "activity_task_scheduled"))[0]
     encoded = behavior == HeaderCodecBehavior.CODEC
-    assert [attributes.header.fields[KEY].metadata["encoding"] == b"reversed" for attributes in (started, scheduled)] == [
-        encoded,
-        encoded,
-    ]
+    for attributes in (started, scheduled):
+        assert (attributes.header.fields[KEY].metadata["encoding"] == b"reversed") is encoded
     await replay(handle, Listening, interceptors=[Telling()], header_codec_behavior=behavior)
 
 

@@ -100,7 +100,8 @@ async def test_summaries_and_details_are_in_history_and_description(client: Clie
         "timer_canceled": ["a wait"],
         "start_child_workflow_execution_initiated": ["a child"],
     }
-    for run, summary, details in ((handle, "a *workflow*", "details\nof it"), (child, "a child", "details\nof a child")):
+    given = ((handle, "a *workflow*", "details\nof it"), (child, "a child", "details\nof a child"))
+    for run, summary, details in given:
         described = await run.describe()
         assert (await described.static_summary(), await described.static_details()) == (summary, details)
     await replay(handle, Described)

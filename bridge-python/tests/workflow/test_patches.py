@@ -61,7 +61,8 @@ class PatchedAfterGate(Gate):
     @workflow.run
     async def run(self) -> str:
         await self.passed()
-        return await workflow.execute_activity(new if workflow.patched("better") else old, start_to_close_timeout=TIMEOUT)
+        act = new if workflow.patched("better") else old
+        return await workflow.execute_activity(act, start_to_close_timeout=TIMEOUT)
 
 
 @workflow.defn(name="Story")
@@ -215,7 +216,9 @@ async def test_a_worker_may_hold_a_patch_back_and_the_choice_stays(client: Clien
         asked.append(ask.patch_id)
         return False
 
-    async with new_worker(client, PatchedBeforeGate, activities=[old, new], patch_activation_callback=hold_back) as worker:
+    async with new_worker(
+        client, PatchedBeforeGate, activities=[old, new], patch_activation_callback=hold_back
+    ) as worker:
         handle = await client.start_workflow("Story", id=unique(), task_queue=worker.task_queue)
         await handle.signal("open")
         assert await handle.result() == "old"

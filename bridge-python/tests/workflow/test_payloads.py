@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     import pytest
     from histories import found, new_worker, replay, task_failure
     from support import unique
-    from temporalio.client import Client, WorkflowFailureError, WorkflowQueryFailedError, WorkflowUpdateFailedError
+    from temporalio.client import Client, WorkflowQueryFailedError, WorkflowUpdateFailedError
     from temporalio.converter import (
         ActivitySerializationContext,
         CompositePayloadConverter,
@@ -259,7 +259,8 @@ class Values:
 
 
 async def test_values_of_all_kinds_cross_unchanged(client: Client) -> None:
-    values = [None, True, -(2**62), 1.5, "", "\u00fcn\u00ef\u0000 \U0001f642", [], [[]], {}, {"a": [None, {"b": False}]}]
+    text = "\u00fcn\u00ef\u0000 \U0001f642"
+    values: list[Any] = [None, True, -(2**62), 1.5, "", text, [], [[]], {}, {"a": [None, {"b": False}]}]
     async with new_worker(client, Values, activities=[same]) as worker:
         handle = await client.start_workflow(Values.run, values, id=unique(), task_queue=worker.task_queue)
         assert await handle.result() == values

@@ -381,5 +381,5 @@ async def test_workers_without_versioning_may_still_name_their_deployment(client
         await handle.signal(Plain.step)
         assert await asyncio.wait_for(handle.result(), 20) == ["plain", "7", "7"]
     info = (await handle.describe()).raw_info
-    assert info.versioning_info.behavior == VersioningBehavior.UNSPECIFIED
+    assert int(info.versioning_info.behavior) == VersioningBehavior.UNSPECIFIED
     await replay(handle, Plain)
