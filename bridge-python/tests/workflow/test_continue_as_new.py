@@ -10,7 +10,7 @@ from temporalio import activity, workflow
 
 with workflow.unsafe.imports_passed_through():
     import pytest
-    from histories import found, kinds, new_worker, replay
+    from histories import awaited, found, kinds, new_worker, replay
     from support import unique
     from temporalio.client import Client, WorkflowContinuedAsNewError, WorkflowHandle
     from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
@@ -223,11 +223,17 @@ class Inbox:
 async def test_no_signal_is_lost_between_runs(client: Client) -> None:
     async with new_worker(client, Inbox) as worker:
         handle = await client.start_workflow(Inbox.run, [], id=unique(), task_queue=worker.task_queue)
-        for item in [*range(12), -1]:
+        for item in range(6):
+            await handle.signal(Inbox.put, item)
+        await awaited(
+            client.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id),
+            "workflow_execution_continued_as_new",
+        )
+        for item in [*range(6, 12), -1]:
             await handle.signal(Inbox.put, item)
         assert await handle.result() == [*range(12), -1]
     runs = await chain(client, handle.id)
-    assert len(runs) > 2
+    assert len(runs) >= 2
     for run in runs:
         await replay(run, Inbox)
 

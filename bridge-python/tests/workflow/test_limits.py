@@ -115,8 +115,9 @@ async def test_no_warnings_below_the_limits_or_without_limits(address: str) -> N
             await awaited(marker, "workflow_task_failed")
             await marker.terminate()
 
-        async def told() -> None:
-            assert [message for _, message, _ in kept.told][:1] == ["Failing workflow task"]
+        async def told(run_id: str = marker.first_execution_run_id) -> None:
+            assert [(level, message) for level, message, _ in kept.told][:1] == [("WARNING", "Failing workflow task")]
+            assert kept.told[0][2]["run_id"] == run_id
 
         await eventually(told)
 
