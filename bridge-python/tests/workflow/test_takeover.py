@@ -59,7 +59,8 @@ async def test_the_first_task_is_remembered_as_it_was(client: Client, by: str) -
         handle = await client.start_workflow(Remembering.run, id=unique(), task_queue=queue)
         await awaited(handle, "workflow_task_completed")
         first = await handle.query(Remembering.seen)
-    task = next(e for e in (await handle.fetch_history()).events if e.HasField("workflow_task_started_event_attributes"))
+    events = (await handle.fetch_history()).events
+    task = next(event for event in events if event.HasField("workflow_task_started_event_attributes"))
     assert first == [task.event_time.ToNanoseconds(), task.event_id, "one"]
     async with new_worker(client, Remembering, task_queue=queue, build_id="two"):
         if by == "query":
