@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
 from client.programs import BOOL, DOUBLE, INT, KEYWORD, LIST, TEXT, TIME, Box, Echo, Fail, Wait
 from support import eventually, unique
-from temporalio.api.enums.v1 import EventType, WorkflowExecutionStatus
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
-from temporalio.client import Client, WorkflowContinuedAsNewError, WorkflowFailureError, WorkflowHandle
+from temporalio.client import (
+    Client,
+    WorkflowContinuedAsNewError,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+)
 from temporalio.common import (
     Priority,
     RetryPolicy,
@@ -23,7 +30,7 @@ from temporalio.exceptions import TerminatedError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 
-async def started(handle: WorkflowHandle[object, object]) -> WorkflowExecutionStartedEventAttributes:
+async def started(handle: WorkflowHandle[Any, Any]) -> WorkflowExecutionStartedEventAttributes:
     """What the first event of the run says."""
     async for event in handle.fetch_history_events():
         assert event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
@@ -280,6 +287,6 @@ async def test_a_run_timeout_ends_the_workflow(client: Client) -> None:
     )
 
     async def timed_out() -> None:
-        assert (await handle.describe()).status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT
+        assert (await handle.describe()).status == WorkflowExecutionStatus.TIMED_OUT
 
     await eventually(timed_out)
