@@ -198,6 +198,7 @@ class Loopback:
     pinged: asyncio.Event = field(default_factory=asyncio.Event)
     connections: int = 0
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
+    writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def of(self, method: str) -> list[Call]:
         return [call for call in self.calls if call.method == method]
@@ -209,11 +210,18 @@ class Loopback:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.add(writer)
         try:
             await self.converse(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass  # The client has left, which is its right.
         finally:
+            self.writers.discard(writer)
+            writer.close()
+
+    def hang_up(self) -> None:
+        """Closes every connection; the next call has to make a new one."""
+        for writer in list(self.writers):
             writer.close()
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -276,3 +284,6 @@ async def loopback(
         yield served
     finally:
         server.close()
+        served.hang_up()
+        while served.writers:
+            await asyncio.sleep(0)
