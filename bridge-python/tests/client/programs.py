@@ -1,4 +1,4 @@
-"""The workflows and activities that the client's tests talk to. They say nothing about the worker: see `conftest.py`."""
+"""The workflows and activities that the client's tests talk to. Their worker is in `conftest.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may stand between a client and a server: certificates and a relay that ends TLS, a proxy that has to be asked."""
+"""What may stand between a client and a server: a relay that ends TLS, its certificates, a proxy to be asked."""
 
 from __future__ import annotations
 

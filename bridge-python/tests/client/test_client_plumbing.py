@@ -1,4 +1,4 @@
-"""What a client can be given: interceptors, plugins, codecs and converters, an identity; and activities without a workflow."""
+"""What a client can be given: interceptors, plugins, codecs, converters, limits; and activities without a workflow."""
 
 from __future__ import annotations
 
@@ -130,8 +130,9 @@ async def test_interceptors_see_calls_from_the_outside_in(address: str, queue: s
     await handle.signal(Box.put, 5)
     assert await handle.query(Box.content) == [7]
     await handle.cancel()
-    await client.get_workflow_handle(handle.id).terminate()
-    calls = ["start Box", "signal put", "query content", "cancel", "terminate"]
+    alone = await client.start_workflow(Echo.run, 1, id=unique(), task_queue=unique("nobody"))
+    await alone.terminate()
+    calls = ["start Box", "signal put", "query content", "cancel", "start Echo", "terminate"]
     assert notes == [f"{who} {call}" for call in calls for who in ("outer", "inner")]
 
 
@@ -151,7 +152,7 @@ async def test_a_client_has_a_name_that_the_server_keeps(address: str, queue: st
     assert first.workflow_execution_started_event_attributes.identity == client.identity == "somebody"
 
 
-async def test_a_client_can_be_made_again_from_its_settings(client: Client, queue: str) -> None:
+async def test_a_client_can_be_made_again_from_its_settings(client: Client) -> None:
     config = client.config()
     config["namespace"] = "another"
     again = Client(**config)
@@ -217,9 +218,10 @@ async def test_a_value_comes_back_as_the_type_that_is_asked_for(client: Client, 
     assert await client.get_workflow_handle(handle.id).result() == {"x": 1, "y": 2}
 
 
-async def test_bytes_and_messages_have_encodings_of_their_own(client: Client, queue: str) -> None:
-    for value, encoding in ((b"\x00\xff", b"binary/plain"), (Payload(data=b"d"), b"json/protobuf"), (None, b"binary/null")):
-        handle = await client.start_workflow("Echo", value, id=unique(), task_queue=queue)
+async def test_bytes_and_messages_have_encodings_of_their_own(client: Client) -> None:
+    values = ((b"\x00\xff", b"binary/plain"), (Payload(data=b"d"), b"json/protobuf"), (None, b"binary/null"))
+    for value, encoding in values:
+        handle = await client.start_workflow("Echo", value, id=unique(), task_queue=unique("nobody"))
         first = (await handle.fetch_history()).events[0]
         [payload] = first.workflow_execution_started_event_attributes.input.payloads
         assert payload.metadata["encoding"] == encoding
@@ -280,7 +282,8 @@ async def test_an_activity_needs_no_workflow(client: Client) -> None:
 
 
 async def test_an_activity_without_a_worker_is_cancelled_or_terminated(client: Client) -> None:
-    for end, status in (("cancel", ActivityExecutionStatus.CANCELED), ("terminate", ActivityExecutionStatus.TERMINATED)):
+    ends = {"cancel": ActivityExecutionStatus.CANCELED, "terminate": ActivityExecutionStatus.TERMINATED}
+    for end, status in ends.items():
         handle = await client.start_activity(
             double, 1, id=unique(), task_queue=unique("nobody"), schedule_to_close_timeout=timedelta(hours=1)
         )

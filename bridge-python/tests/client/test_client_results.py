@@ -1,4 +1,4 @@
-"""How a workflow's end reaches the client: results along a chain of runs, failures with their causes, cancel, terminate."""
+"""How a workflow's end reaches the client: results of a chain of runs, failures with causes, cancel, terminate."""
 
 from __future__ import annotations
 

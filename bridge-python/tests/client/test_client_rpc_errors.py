@@ -1,4 +1,4 @@
-"""Calls that fail: codes, words and details, which of them are tried again, deadlines, cancelled calls, lost connections."""
+"""Calls that fail: codes, words, details, what is tried again, deadlines, cancelled calls, lost connections."""
 
 from __future__ import annotations
 

@@ -115,7 +115,8 @@ async def test_a_description_gives_back_what_was_created(client: Client, queue: 
     kept = description.schedule
     assert (description.id, kept.policy, kept.state) == (id, policy, state)
     # Left out parts of a calendar come back as what they mean.
-    assert list(kept.spec.calendars[0].hour) == [ScheduleRange(1, 5, 2)] and kept.spec.calendars[0].comment == "odd hours"
+    [calendar] = kept.spec.calendars
+    assert (list(calendar.hour), calendar.comment) == ([ScheduleRange(1, 5, 2)], "odd hours")
     assert kept.spec.intervals == spec.intervals and len(kept.spec.skip) == 1
     assert (kept.spec.start_at, kept.spec.end_at) == (spec.start_at, spec.end_at)
     assert (kept.spec.jitter, kept.spec.time_zone_name) == (spec.jitter, "Europe/Berlin")

@@ -35,8 +35,8 @@ STATIC_NAMES = (
     "accept-charset accept-encoding accept-language accept-ranges accept access-control-allow-origin age allow "
     "authorization cache-control content-disposition content-encoding content-language content-length content-location "
     "content-range content-type cookie date etag expect expires from host if-match if-modified-since if-none-match "
-    "if-range if-unmodified-since last-modified link location max-forwards proxy-authenticate proxy-authorization range "
-    "referer refresh retry-after server set-cookie strict-transport-security transfer-encoding user-agent vary via "
+    "if-range if-unmodified-since last-modified link location max-forwards proxy-authenticate proxy-authorization "
+    "range referer refresh retry-after server set-cookie strict-transport-security transfer-encoding user-agent vary via "
     "www-authenticate"
 ).split()
 STATIC_VALUES = {2: "GET", 3: "POST", 4: "/", 5: "/index.html", 6: "http", 7: "https", 8: "200", 16: "gzip, deflate"}
