@@ -47,7 +47,7 @@ pub struct OtlpOptions {
     /// Send what was added since the last time, instead of totals.
     pub delta: bool,
     pub durations_as_seconds: bool,
-    /// Histogram bounds by metric name, with or without prefix, in the unit that is sent.
+    /// Histogram bounds by a metric's name or a part of it (the longest counts), in the unit that is sent.
     pub bucket_overrides: BTreeMap<String, Vec<f64>>,
     /// What the collector is told of this process; `service.name` belongs here.
     pub resource: BTreeMap<String, String>,

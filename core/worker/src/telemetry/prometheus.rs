@@ -20,7 +20,7 @@ pub struct PrometheusOptions {
     pub unit_suffix: bool,
     /// Durations in seconds instead of milliseconds.
     pub durations_as_seconds: bool,
-    /// Histogram bounds by metric name, with or without prefix, in the unit that is shown.
+    /// Histogram bounds by a metric's name or a part of it (the longest counts), in the unit that is shown.
     pub bucket_overrides: BTreeMap<String, Vec<f64>>,
 }
 
@@ -120,7 +120,9 @@ pub(super) fn bounds(
     durations_as_seconds: bool,
     instrument: &Instrument,
 ) -> Vec<f64> {
-    if let Some(own) = overrides.get(&instrument.full_name()).or_else(|| overrides.get(&*instrument.name)) {
+    let name = instrument.full_name();
+    let fitting = overrides.iter().filter(|(part, _)| name.contains(part.as_str()));
+    if let Some((_, own)) = fitting.max_by_key(|(part, _)| part.len()) {
         return own.clone();
     }
     let seconds = durations_as_seconds && instrument.shape == Shape::HistogramDuration;
@@ -314,7 +316,7 @@ time_count 2
             counters_total_suffix: true,
             unit_suffix: true,
             durations_as_seconds: true,
-            bucket_overrides: [("request_latency".into(), vec![0.5])].into(),
+            bucket_overrides: [("l_request_lat".into(), vec![0.5]), ("latency".into(), vec![0.1])].into(),
         };
         let prometheus = Arc::new(Prometheus::new(options));
         let metrics =

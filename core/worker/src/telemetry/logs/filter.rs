@@ -55,7 +55,7 @@ impl LogFilter {
     pub fn lenient(text: &str) -> (Self, Vec<String>) {
         let (mut targets, mut problems, mut read) = (Targets::new(), Vec::new(), false);
         for directive in text.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
-            match directive.parse::<Targets>() {
+            match parse(directive) {
                 Ok(one) => {
                     read = true;
                     if let Some(level) = one.default_level() {
@@ -86,6 +86,15 @@ impl LogFilter {
     pub(super) fn alias(&self) -> Alias {
         self.alias
     }
+}
+
+fn parse(directive: &str) -> Result<Targets, String> {
+    let name = directive.split_once('=').map_or(directive, |(name, _)| name);
+    let named = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_:-".contains(c));
+    if !named {
+        return Err("invalid filter directive".into());
+    }
+    directive.parse().map_err(|problem: ParseError| problem.to_string())
 }
 
 impl fmt::Debug for LogFilter {
