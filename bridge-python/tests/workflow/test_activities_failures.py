@@ -263,5 +263,3 @@ async def test_an_activity_without_a_timeout_is_refused_before_it_is_asked_for(c
         error, told = await fail_and_replay(worker, NoTimeout.run)
     assert isinstance(error, ApplicationError) and error.message.startswith("refused: ")
     assert told.kinds() == ["WORKFLOW_EXECUTION_STARTED", "WORKFLOW_EXECUTION_FAILED"]
-
-
