@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from support import new_worker, unique
+from support import eventually, new_worker, unique
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowHistory
@@ -119,6 +119,22 @@ class Told:
 async def told(handle: WorkflowHandle[Any, Any]) -> Told:
     """The history so far."""
     return Told(await handle.fetch_history())
+
+
+async def until(handle: WorkflowHandle[Any, Any], kind: str, count: int = 1) -> Told:
+    """The history, once it has this many events of this kind."""
+
+    async def check() -> Told:
+        story = await told(handle)
+        assert story.count(kind) >= count
+        return story
+
+    return await eventually(check)
+
+
+async def begun(handle: WorkflowHandle[Any, Any]) -> Told:
+    """The history, once the workflow has done its first task."""
+    return await until(handle, "WORKFLOW_TASK_COMPLETED")
 
 
 async def replay(worker: Worker, handle: WorkflowHandle[Any, Any], same_end: bool = True) -> Told:

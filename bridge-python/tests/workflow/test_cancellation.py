@@ -11,7 +11,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.exceptions import ApplicationError, CancelledError, ChildWorkflowError, is_cancelled_exception
 from temporalio.workflow import ChildWorkflowCancellationType
-from workflow.stories import LONG, Told, failure_of, replay, run_and_replay, stage, start, told
+from workflow.stories import LONG, begun, failure_of, replay, run_and_replay, stage, start, told, until
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -19,17 +19,6 @@ pytestmark = pytest.mark.timeout(30)
 @activity.defn
 async def clean_up(what: str) -> str:
     return f"{what} is clean"
-
-
-async def waiting(handle: WorkflowHandle[Any, Any], kind: str = "WORKFLOW_TASK_COMPLETED") -> Told:
-    """The history, once it has an event of this kind."""
-
-    async def check() -> Told:
-        story = await told(handle)
-        assert story.count(kind) > 0
-        return story
-
-    return await eventually(check)
 
 
 @workflow.defn
@@ -42,7 +31,7 @@ class Sleeps:
 async def test_a_workflow_that_does_not_mind_ends_cancelled(client: Client) -> None:
     async with stage(client, Sleeps) as worker:
         handle = await start(worker, Sleeps.run)
-        await waiting(handle, "TIMER_STARTED")
+        await until(handle, "TIMER_STARTED")
         await handle.cancel()
         assert isinstance(await failure_of(handle), CancelledError)
         story = await replay(worker, handle)
@@ -106,7 +95,7 @@ class CleansUp:
 async def test_after_a_cancellation_there_is_time_to_clean_up(client: Client) -> None:
     async with stage(client, CleansUp, activities=[clean_up]) as worker:
         handle = await start(worker, CleansUp.run)
-        await waiting(handle)
+        await begun(handle)
         await handle.cancel(reason="the guests have left")
         assert await handle.result() == ["house is clean", "garden is clean", "the guests have left"]
         story = await replay(worker, handle)
@@ -128,7 +117,7 @@ class Fails:
 async def test_a_cancellation_may_end_in_a_failure(client: Client) -> None:
     async with stage(client, Fails) as worker:
         handle = await start(worker, Fails.run)
-        await waiting(handle)
+        await begun(handle)
         await handle.cancel()
         error = await failure_of(handle)
         await replay(worker, handle)
@@ -156,7 +145,7 @@ class Shields:
 async def test_a_shielded_task_goes_on(client: Client) -> None:
     async with stage(client, Shields, activities=[clean_up]) as worker:
         handle = await start(worker, Shields.run)
-        await waiting(handle, "TIMER_STARTED")
+        await until(handle, "TIMER_STARTED")
         await handle.cancel()
         assert await handle.result() == ["cancelled", "desk is clean"]
         story = await replay(worker, handle)
@@ -273,7 +262,7 @@ async def test_a_parent_that_does_not_wait_hears_of_the_cancellation_before_the_
     name = unique("child")
     async with stage(client, CancelsChild, Stubborn) as worker:
         handle = await start(worker, CancelsChild.run, name, kind)
-        await waiting(handle, "CHILD_WORKFLOW_EXECUTION_STARTED")
+        await until(handle, "CHILD_WORKFLOW_EXECUTION_STARTED")
         await handle.signal(CancelsChild.cancel)
         assert await hears(handle) == "True CancelledError"
         await handle.signal(CancelsChild.end)
@@ -284,7 +273,7 @@ async def test_a_parent_that_does_not_wait_hears_of_the_cancellation_before_the_
             assert (await told(child)).count("WORKFLOW_EXECUTION_CANCEL_REQUESTED") == 0
             await child.terminate()
         else:
-            await waiting(child, "WORKFLOW_EXECUTION_CANCEL_REQUESTED")
+            await until(child, "WORKFLOW_EXECUTION_CANCEL_REQUESTED")
             await child.signal(Stubborn.respond, "refuse")
             assert await child.result() == "refused"
     asked = 0 if kind == ChildWorkflowCancellationType.ABANDON else 1
@@ -305,10 +294,10 @@ async def test_a_parent_that_waits_hears_what_the_child_made_of_it(
     name = unique("child")
     async with stage(client, CancelsChild, Stubborn) as worker:
         handle = await start(worker, CancelsChild.run, name, kind)
-        await waiting(handle, "CHILD_WORKFLOW_EXECUTION_STARTED")
+        await until(handle, "CHILD_WORKFLOW_EXECUTION_STARTED")
         await handle.signal(CancelsChild.cancel)
         child = client.get_workflow_handle_for(Stubborn.run, name)
-        await waiting(child, "WORKFLOW_EXECUTION_CANCEL_REQUESTED")
+        await until(child, "WORKFLOW_EXECUTION_CANCEL_REQUESTED")
         if kind == ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED:
             assert await handle.query(CancelsChild.hears) is None
         await child.signal(Stubborn.respond, answer)

@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from support import eventually, unique
+from support import unique
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError, CancelledError
-from workflow.stories import fail_and_replay, failure_of, replay, run_and_replay, stage, start, told
+from workflow.stories import begun, fail_and_replay, failure_of, replay, run_and_replay, stage, start
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -209,12 +209,8 @@ async def test_two_workflows_play_with_each_other(client: Client) -> None:
     names = unique("one"), unique("two")
     async with stage(client, Echo) as worker:
         two = await start(worker, Echo.run, names[0], False, id=names[1])
-        await eventually(lambda: begun(two))
+        await begun(two)
         one = await start(worker, Echo.run, names[1], True, id=names[0])
         assert sorted([await one.result(), await two.result()]) == [9, 10]
         await replay(worker, one)
         await replay(worker, two)
-
-
-async def begun(handle: Any) -> None:
-    assert (await told(handle)).count("WORKFLOW_TASK_COMPLETED") == 1

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from support import eventually
 from temporalio import activity, workflow
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client
 from temporalio.exceptions import ActivityError, CancelledError, is_cancelled_exception
 from temporalio.workflow import ActivityCancellationType
-from workflow.stories import LONG, Told, failure_of, replay, run_and_replay, stage, start, told
+from workflow.stories import LONG, failure_of, replay, run_and_replay, stage, start, until
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -136,22 +136,11 @@ class Long:
         return self.pings
 
 
-async def heartbeats(handle: WorkflowHandle[Any, Any], at_least: int) -> Told:
-    """The history, once that many workflow tasks have been completed in it."""
-
-    async def check() -> Told:
-        story = await told(handle)
-        assert story.count("WORKFLOW_TASK_COMPLETED") >= at_least
-        return story
-
-    return await eventually(check)
-
-
 async def test_a_long_one_keeps_its_workflow_task_alive(client: Client) -> None:
     patient = Patient()
     async with stage(client, Long, activities=[patient.run]) as worker, patient:
         handle = await start(worker, Long.run, **SHORT_TASKS)
-        await heartbeats(handle, 2)
+        await until(handle, "WORKFLOW_TASK_COMPLETED", 2)
         patient.may_end.set()
         assert await handle.result() == ["done", 0]
         story = await replay(worker, handle)

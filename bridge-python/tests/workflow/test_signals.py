@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from support import eventually
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
-from workflow.stories import LONG, failure_of, replay, stage, start, told
+from workflow.stories import LONG, failure_of, replay, stage, start, until
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -299,12 +298,8 @@ async def test_signals_between_timers_are_where_they_were_on_replay(client: Clie
         handle = await start(worker, SignalsAndTimers.run)
         for n in range(6):
             await handle.signal(SignalsAndTimers.hit, n)
-            await eventually(lambda: has_signals(handle, n + 1))
+            await until(handle, "WORKFLOW_EXECUTION_SIGNALED", n + 1)
         log = await handle.result()
         await replay(worker, handle)
     assert [entry for entry in log if entry.startswith("signal")] == [f"signal {n}" for n in range(6)]
     assert [entry for entry in log if entry.startswith("timer")] == [f"timer {n}" for n in range(2)]
-
-
-async def has_signals(handle: Any, count: int) -> None:
-    assert (await told(handle)).count("WORKFLOW_EXECUTION_SIGNALED") >= count
