@@ -269,6 +269,41 @@ async def test_a_timer_taken_back_at_once_leaves_no_trace(client: Client) -> Non
 
 
 @workflow.defn
+class CancelsInOrder:
+    """Cancels what it waits for in an order that may differ from run to run, as the order of a set does."""
+
+    backwards = False
+
+    @workflow.run
+    async def run(self, what: str) -> None:
+        tasks: list[asyncio.Task[Any]] = []
+        for _ in range(3):
+            if what == "timers":
+                tasks.append(asyncio.create_task(workflow.sleep(3600)))
+            elif what == "activities":
+                tasks.append(workflow.start_activity("nobody", task_queue="nobody", start_to_close_timeout=LONG))
+            else:
+                kind = workflow.ChildWorkflowCancellationType.TRY_CANCEL
+                tasks.append(await workflow.start_child_workflow(Year.run, cancellation_type=kind))
+        await workflow.sleep(0.01)
+        for task in tasks[:: -1 if CancelsInOrder.backwards else 1]:
+            task.cancel()
+        await workflow.sleep(0.01)
+
+
+@pytest.mark.parametrize("what", ["timers", "activities", "children"])
+async def test_cancellations_in_one_task_may_come_in_another_order_on_replay(
+    client: Client, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Task groups, and sets of tasks, cancel in an order nobody decides."""
+    async with stage(client, CancelsInOrder, Year) as worker:
+        handle = await start(worker, CancelsInOrder.run, what)
+        await handle.result()
+        monkeypatch.setattr(CancelsInOrder, "backwards", True)
+        await replay(worker, handle)
+
+
+@workflow.defn
 class Year:
     @workflow.run
     async def run(self) -> list[str]:
