@@ -111,7 +111,7 @@ class Kinds:
 
 
 async def test_functions_callables_and_methods_return_their_values(client: Client) -> None:
-    activities = [add, nothing, sell, Greeting("Hello"), Counter().increase]
+    activities: list[Any] = [add, nothing, sell, Greeting("Hello"), Counter().increase]
     async with stage(client, Kinds, activities=activities) as worker:
         result, told = await run_and_replay(worker, Kinds.run)
     receipt = {"order": {"item": "nail", "count": 7}, "total": 21}
@@ -203,7 +203,7 @@ async def test_many_handles_run_at_once_and_results_keep_their_order(client: Cli
 @workflow.defn
 class Elsewhere:
     @workflow.run
-    async def run(self, queue: str) -> str:
+    async def run(self, queue: str) -> Any:
         return await workflow.execute_activity("greeting", "you", task_queue=queue, start_to_close_timeout=LONG)
 
 
@@ -222,7 +222,7 @@ class AllOptions:
     """Every option that crosses to the server."""
 
     @workflow.run
-    async def run(self) -> str:
+    async def run(self) -> Any:
         return await workflow.execute_activity(
             "unheard-of",
             schedule_to_close_timeout=timedelta(seconds=50),

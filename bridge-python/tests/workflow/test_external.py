@@ -189,7 +189,7 @@ class Echo:
 
     @workflow.run
     async def run(self, other: str, serves: bool) -> int:
-        handle = workflow.get_external_workflow_handle_for(Echo.run, other)
+        handle = workflow.get_external_workflow_handle(other)
         if serves:
             await handle.signal(Echo.ball, 1)
         last = 0

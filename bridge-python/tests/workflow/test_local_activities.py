@@ -139,7 +139,7 @@ async def test_many_at_once_beside_a_remote_one(client: Client) -> None:
 @workflow.defn
 class Look:
     @workflow.run
-    async def run(self) -> str:
+    async def run(self) -> Any:
         return await workflow.execute_local_activity(
             "look",
             "word",
