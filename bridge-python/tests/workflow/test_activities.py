@@ -124,7 +124,9 @@ async def test_functions_callables_and_methods_return_their_values(client: Clien
 class ByName:
     @workflow.run
     async def run(self) -> list[Any]:
-        typed = await workflow.execute_activity("sell", Order("nut", 2), result_type=Receipt, start_to_close_timeout=LONG)
+        typed = await workflow.execute_activity(
+            "sell", Order("nut", 2), result_type=Receipt, start_to_close_timeout=LONG
+        )
         untyped = await workflow.execute_activity("sell", {"item": "nut", "count": 1}, start_to_close_timeout=LONG)
         unknown = await workflow.execute_activity("unheard-of", args=["a", 1], start_to_close_timeout=LONG)
         return [isinstance(typed, Receipt) and typed.total, untyped, unknown]

@@ -22,7 +22,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, CancelledErro
 from temporalio.workflow import ActivityCancellationType
 from workflow.stories import LONG, MOMENT, caused, fail_and_replay, replay, run_and_replay, stage, start, failure_of
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(60)
 
 
 class Patient:
@@ -388,7 +388,10 @@ async def test_a_reset_activity_is_told_so_and_begins_with_attempt_one(client: C
         await started.wait()
         await client.workflow_service.reset_activity(
             ResetActivityRequest(
-                namespace="default", execution=WorkflowExecution(workflow_id=handle.id), id="outside-id", identity="operator"
+                namespace="default",
+                execution=WorkflowExecution(workflow_id=handle.id),
+                id="outside-id",
+                identity="operator",
             )
         )
         assert (await handle.result()).startswith("attempt")
@@ -417,7 +420,10 @@ async def test_a_reset_ends_the_wait_for_a_retry_and_counts_from_one(client: Cli
         await eventually(waits)
         await client.workflow_service.reset_activity(
             ResetActivityRequest(
-                namespace="default", execution=WorkflowExecution(workflow_id=handle.id), id="outside-id", identity="operator"
+                namespace="default",
+                execution=WorkflowExecution(workflow_id=handle.id),
+                id="outside-id",
+                identity="operator",
             )
         )
         assert await handle.result() == "sooner"

@@ -22,6 +22,8 @@ from temporalio.exceptions import (
 )
 from workflow.stories import LONG, MOMENT, caused, fail_and_replay, run_and_replay, stage
 
+pytestmark = pytest.mark.timeout(60)
+
 ONCE = RetryPolicy(maximum_attempts=1)
 
 
@@ -57,7 +59,8 @@ async def test_a_failure_comes_back_with_type_message_details_and_cause(client: 
         try:
             raise KeyError("deep")
         except KeyError as error:
-            raise ApplicationError("broken", {"code": 7}, "x", type="Broken", category=ApplicationErrorCategory.BENIGN) from error
+            kind = ApplicationErrorCategory.BENIGN
+            raise ApplicationError("broken", {"code": 7}, "x", type="Broken", category=kind) from error
 
     async with stage(client, Try, activities=[attempt(fail)]) as worker:
         error, told = await fail_and_replay(worker, Try.run, FINE, {"maximum_attempts": 1})
@@ -179,15 +182,15 @@ async def fall_silent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeouts", "kind", "chain"),
+    ("timeouts", "kind"),
     [
-        ({"start_to_close_timeout": 300, "heartbeat_timeout": 60_000}, TimeoutType.START_TO_CLOSE, False),
-        ({"schedule_to_close_timeout": 300, "heartbeat_timeout": 60_000}, TimeoutType.SCHEDULE_TO_CLOSE, False),
+        ({"start_to_close_timeout": 300, "heartbeat_timeout": 60_000}, TimeoutType.START_TO_CLOSE),
+        ({"schedule_to_close_timeout": 300, "heartbeat_timeout": 60_000}, TimeoutType.SCHEDULE_TO_CLOSE),
     ],
     ids=["start-to-close", "schedule-to-close"],
 )
 async def test_an_activity_that_takes_too_long_times_out(
-    client: Client, timeouts: dict[str, int], kind: TimeoutType, chain: bool
+    client: Client, timeouts: dict[str, int], kind: TimeoutType
 ) -> None:
     async with stage(client, Try, activities=[hang]) as worker:
         error, told = await fail_and_replay(worker, Try.run, timeouts, {"maximum_attempts": 1})

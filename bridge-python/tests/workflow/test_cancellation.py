@@ -13,7 +13,7 @@ from temporalio.exceptions import ApplicationError, CancelledError, ChildWorkflo
 from temporalio.workflow import ChildWorkflowCancellationType
 from workflow.stories import LONG, begun, failure_of, replay, run_and_replay, stage, start, told, until
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(60)
 
 
 @activity.defn
@@ -312,7 +312,8 @@ async def test_a_parent_that_waits_hears_what_the_child_made_of_it(
 class CancelsUnbornChild:
     @workflow.run
     async def run(self) -> bool:
-        task = asyncio.create_task(workflow.execute_child_workflow(Stubborn.run, id=f"{workflow.info().workflow_id}-child"))
+        id = f"{workflow.info().workflow_id}-child"
+        task = asyncio.create_task(workflow.execute_child_workflow(Stubborn.run, id=id))
         await asyncio.sleep(0)
         task.cancel()
         try:

@@ -30,7 +30,7 @@ from temporalio.exceptions import (
 from temporalio.workflow import ParentClosePolicy
 from workflow.stories import MOMENT, caused, fail_and_replay, failure_of, replay, run_and_replay, stage, start
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(60)
 
 KEYWORD = SearchAttributeKey.for_keyword("OutlastKeyword")
 

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError, CancelledError
 from workflow.stories import begun, fail_and_replay, failure_of, replay, run_and_replay, stage, start
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(60)
 
 NOT_FOUND = "ExternalWorkflowExecutionNotFound"
 

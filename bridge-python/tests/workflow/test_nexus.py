@@ -19,7 +19,7 @@ from temporalio.exceptions import ApplicationError, NexusOperationError, Timeout
 from workflow.nexus_endpoints import endpoint
 from workflow.stories import LONG, caused, fail_and_replay, replay, run_and_replay, stage, until
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(60)
 
 
 @dataclass

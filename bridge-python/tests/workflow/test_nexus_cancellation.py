@@ -23,7 +23,7 @@ from temporalio.workflow import NexusOperationCancellationType
 from workflow.nexus_endpoints import endpoint
 from workflow.stories import failure_of, replay, run_and_replay, stage, start, told, until
 
-pytestmark = pytest.mark.timeout(40)
+pytestmark = pytest.mark.timeout(60)
 
 
 @nexusrpc.service

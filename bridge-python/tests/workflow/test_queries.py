@@ -15,7 +15,7 @@ from temporalio.common import QueryRejectCondition, RawValue
 from temporalio.exceptions import ApplicationError
 from workflow.stories import LONG, begun, failure_of, replay, stage, start, told
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(60)
 
 
 @workflow.defn
@@ -128,7 +128,7 @@ async def test_a_failing_query_fails_alone(client: Client) -> None:
 async def test_a_query_may_not_change_anything(client: Client) -> None:
     async with stage(client, Account) as worker:
         handle = await start(worker, Account.run)
-        with pytest.raises(WorkflowQueryFailedError, match="start_activity|While in read-only function, action attempted"):
+        with pytest.raises(WorkflowQueryFailedError, match="read-only function"):
             await handle.query(Account.meddle)
         assert (await told(handle)).count("ACTIVITY_TASK_SCHEDULED") == 0
 
@@ -242,7 +242,7 @@ async def test_a_query_is_answered_while_a_local_activity_runs(client: Client) -
 
     async with stage(client, Holds, activities=[held], graceful_shutdown_timeout=LONG) as worker:
         try:
-            handle = await start(worker, Holds.run, task_timeout=timedelta(seconds=1))
+            handle = await start(worker, Holds.run, task_timeout=timedelta(seconds=2))
             await handle.signal(Holds.mark)
             await eventually(lambda: answers(handle))
         finally:

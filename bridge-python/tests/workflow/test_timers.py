@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from workflow.stories import LONG, fail_and_replay, replay, run_and_replay, stage, start
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(60)
 
 
 @activity.defn
@@ -242,7 +242,8 @@ async def test_hundreds_of_timers_fire_or_are_cancelled(client: Client) -> None:
         result, told = await run_and_replay(worker, Many.run, 150)
     assert result == 150
     assert (told.count("TIMER_FIRED"), told.count("TIMER_CANCELED")) == (151, 150)
-    assert [e.timer_started_event_attributes.timer_id for e in told.all("TIMER_STARTED")] == [f"{n + 1}" for n in range(301)]
+    ids = [event.timer_started_event_attributes.timer_id for event in told.all("TIMER_STARTED")]
+    assert ids == [f"{n + 1}" for n in range(301)]
 
 
 @workflow.defn
