@@ -21,6 +21,11 @@ async def greet(name: str) -> str:
     return f"Hello, {name}!"
 
 
+@activity.defn
+async def double(number: int) -> int:
+    return number * 2
+
+
 @workflow.defn
 class Greet:
     """One activity on the workflow's own queue."""
