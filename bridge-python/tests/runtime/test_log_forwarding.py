@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -183,27 +186,28 @@ def console(form: str, **environment: str) -> list[str]:
     argv = [sys.executable, "-c", CONSOLE, form]
     done = subprocess.run(argv, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    return [line for line in done.stdout.splitlines() if line.strip()]
+    return re.sub(r"\x1b\[[\d;]*m", "", done.stdout).splitlines()
 
 
-def test_the_compact_console_format_has_a_line_for_each_event_and_is_the_default() -> None:
-    for form in ("", "compact"):
-        first, second = console(form)
-        assert "INFO" in first and "on the console" in first and "temporal_sdk_bridge::runtime" in first
-        assert "more" in first
-        assert "DEBUG" in second and "in detail" in second
+@pytest.mark.parametrize("form", ["", "compact"])
+def test_the_compact_console_format_has_a_line_for_each_event_and_is_the_default(form: str) -> None:
+    first, second = console(form)
+    target = "temporal_sdk_bridge::runtime"
+    assert first.split(maxsplit=1)[1].lstrip() == f'INFO {target}: on the console extra_data="more"'
+    assert second.split(maxsplit=1)[1].lstrip() == f'DEBUG {target}: in detail extra_data="most"'
 
 
 def test_the_json_console_format_can_be_read_back() -> None:
-    import json
-
     first, second = [json.loads(line) for line in console("json")]
-    assert (first["level"], first["target"]) == ("INFO", "temporal_sdk_bridge::runtime")
-    assert first["fields"]["message"] == "on the console" and first["fields"]["extra_data"] == "more"
-    assert (second["level"], second["fields"]["message"]) == ("DEBUG", "in detail")
+    assert first["fields"] == {"message": "on the console", "extra_data": "more"}
+    assert second["fields"] == {"message": "in detail", "extra_data": "most"}
+    assert [entry["level"] for entry in (first, second)] == ["INFO", "DEBUG"]
+    assert all(datetime.fromisoformat(entry["timestamp"].replace("Z", "+00:00")) for entry in (first, second))
 
 
-def test_the_pretty_console_format_takes_more_lines() -> None:
-    for lines in (console("pretty"), console("", TEMPORAL_CORE_PRETTY_LOGS="true")):
-        assert len(lines) > 2
-        assert any("on the console" in line for line in lines)
+@pytest.mark.parametrize(("form", "environment"), [("pretty", {}), ("", {"TEMPORAL_CORE_PRETTY_LOGS": "1"})])
+def test_the_pretty_console_format_leaves_room_between_events(form: str, environment: dict[str, str]) -> None:
+    lines = console(form, **environment)
+    assert "" in lines
+    first, second = [line for line in lines if "::runtime" in line]
+    assert 'on the console, extra_data: "more"' in first and 'in detail, extra_data: "most"' in second
