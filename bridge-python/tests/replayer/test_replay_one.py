@@ -190,8 +190,9 @@ def drop_timer(events: list[dict[str, Any]]) -> None:
 
 
 async def test_a_history_with_a_hole_is_no_history(visit: WorkflowHistory) -> None:
-    with pytest.raises(RuntimeError, match="History is out of order. Last processed event: 10, event id: 12"):
+    with pytest.raises(RuntimeError, match=r"\b10\b.*\b12\b|\b12\b.*\b10\b") as failed:
         await Replayer(workflows=[Visit]).replay_workflow(edited(visit, drop_timer))
+    assert not isinstance(failed.value, NondeterminismError)
 
 
 async def test_a_changed_name_of_an_activity_is_told_with_both_names(visit: WorkflowHistory) -> None:
