@@ -56,8 +56,9 @@ def test_every_kind_of_instrument_is_buffered_in_order() -> None:
     meter.create_histogram("h", unit="bytes").record(10)
     meter.create_histogram_float("hf").record(0.5)
     meter.create_histogram_timedelta("d", unit="duration").record(timedelta(milliseconds=1500))
-    seen = [(u.metric.name, u.metric.description, u.metric.unit, u.metric.kind, u.value) for u in buffer.retrieve_updates()]
-    assert seen == [
+    updates = buffer.retrieve_updates()
+    metrics = [(update.metric, update.value) for update in updates]
+    assert [(m.name, m.description, m.unit, m.kind, value) for m, value in metrics] == [
         ("c", "a counter", "widgets", BUFFERED_METRIC_KIND_COUNTER, 3),
         ("g", "a gauge", None, BUFFERED_METRIC_KIND_GAUGE, 4),
         ("gf", None, None, BUFFERED_METRIC_KIND_GAUGE, 0.25),

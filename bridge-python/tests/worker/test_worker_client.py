@@ -59,7 +59,8 @@ async def test_a_client_is_not_taken_if_its_worker_would_overlap(client: Client,
         with pytest.raises(ValueError, match="^Failed replacing client: .*overlapping worker task types"):
             first.client = two
         assert first.client is one
-        assert [await client.execute_workflow(Echo.run, i, id=unique(), task_queue=queue) for i in range(3)] == [0, 1, 2]
+        ran = [await client.execute_workflow(Echo.run, i, id=unique(), task_queue=queue) for i in range(3)]
+        assert ran == [0, 1, 2]
 
 
 async def test_a_client_of_another_runtime_is_refused(client: Client, address: str) -> None:
@@ -131,7 +132,9 @@ async def test_a_namespace_that_vanishes_under_a_worker_is_fatal_after_a_minute_
 
 async def test_an_executor_that_breaks_is_fatal_and_the_queue_is_free_again(client: Client) -> None:
     class Broken(concurrent.futures.ThreadPoolExecutor):
-        def submit(self, *args: object, **kwargs: object) -> concurrent.futures.Future[object]:  # type: ignore[override]
+        def submit(  # type: ignore[override]
+            self, *args: object, **kwargs: object
+        ) -> concurrent.futures.Future[object]:
             raise concurrent.futures.BrokenExecutor("out of order")
 
     @activity.defn(name="double")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -98,7 +98,8 @@ async def test_plugins_and_the_kind_of_slots_are_told(beating: Client) -> None:
     tuner = WorkerTuner.create_resource_based(
         target_memory_usage=0.9, target_cpu_usage=0.9, activity_config=ResourceBasedSlotConfig(minimum_slots=2)
     )
-    async with new_worker(beating, Greet, activities=[greet], plugins=[SimplePlugin("outlast-test")], tuner=tuner) as worker:
+    plugins = [SimplePlugin("outlast-test")]
+    async with new_worker(beating, Greet, activities=[greet], plugins=plugins, tuner=tuner) as worker:
         beat = await beat_of(beating, worker.task_queue)
     assert [plugin.name for plugin in beat.plugins] == ["outlast-test"]
     assert beat.activity_task_slots_info.slot_supplier_kind == "ResourceBased"

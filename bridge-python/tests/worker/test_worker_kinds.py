@@ -91,7 +91,8 @@ async def test_the_cache_makes_later_tasks_sticky_and_without_it_none_is(client:
 
 async def test_a_cache_of_one_serves_many_workflows_in_turn(client: Client) -> None:
     async with new_worker(client, Collect, max_cached_workflows=1) as worker:
-        handles = [await client.start_workflow(Collect.run, id=unique(), task_queue=worker.task_queue) for _ in range(4)]
+        queue = worker.task_queue
+        handles = [await client.start_workflow(Collect.run, id=unique(), task_queue=queue) for _ in range(4)]
         for round in range(3):
             for handle in handles:
                 assert await handle.execute_update(Collect.ask, f"round {round}") == round + 1
@@ -258,7 +259,7 @@ async def test_a_codec_that_fails_fails_the_workflow_task_and_not_the_worker(cli
             assert failures
             return failures[0].workflow_task_failed_event_attributes.failure.message
 
-        assert "Failed decoding arguments" in (told := await eventually(failed)) or "it smells" in told
+        assert await eventually(failed) == "it smells"
         assert await sealed.execute_workflow(Echo.run, "sound", id=unique(), task_queue=worker.task_queue) == "sound"
         await bad.terminate()
 

@@ -99,7 +99,8 @@ async def test_one_activity_slot_and_one_poller_get_through_many_activities(clie
 
 async def test_two_workflow_slots_get_through_many_workflows(client: Client) -> None:
     async with new_worker(client, Collect, max_concurrent_workflow_tasks=2) as worker:
-        handles = [await client.start_workflow(Collect.run, id=unique(), task_queue=worker.task_queue) for _ in range(10)]
+        queue = worker.task_queue
+        handles = [await client.start_workflow(Collect.run, id=unique(), task_queue=queue) for _ in range(10)]
         await asyncio.gather(*(handle.signal(Collect.say, "stop") for handle in handles))
         assert [await handle.result() for handle in handles] == [["stop"]] * 10
 

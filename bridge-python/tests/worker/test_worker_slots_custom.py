@@ -26,11 +26,17 @@ from temporalio.worker import (
 )
 
 from worker.programs import Echo, FanOut, Greet, GreetLocally, double, events, greet, kinds
-from worker.suppliers import Ledger, tuner
+from worker.suppliers import Asked, Ledger, Permit, tuner
 
 
 def permits(contexts: list[SlotMarkUsedContext] | list[SlotReleaseContext]) -> list[int]:
     return [id(context.permit) for context in contexts]
+
+
+def request(used: SlotMarkUsedContext) -> Asked:
+    """What was asked when the slot was given."""
+    assert isinstance(used.permit, Permit)
+    return used.permit.asked
 
 
 async def test_an_activity_slot_is_reserved_used_and_released_with_one_permit(client: Client) -> None:
@@ -48,9 +54,8 @@ async def test_an_activity_slot_is_reserved_used_and_released_with_one_permit(cl
         await client.execute_workflow(Greet.run, "you", id=unique(), task_queue=worker.task_queue)
     asked = slots.asked[0]
     assert (asked.slot_type, asked.task_queue, asked.is_sticky) == ("activity", worker.task_queue, False)
-    assert (asked.worker_identity, asked.worker_build_id, asked.worker_deployment_version) == (name, "b1", {
-        "deployment_name": "", "build_id": "b1"
-    })
+    assert (asked.worker_identity, asked.worker_build_id) == (name, "b1")
+    assert asked.worker_deployment_version == {"deployment_name": "", "build_id": "b1"}
     [used] = slots.used
     assert isinstance(used.slot_info, ActivitySlotInfo) and used.slot_info.activity_type == "greet"
     assert any(used.permit is permit for permit in slots.given)
@@ -69,7 +74,7 @@ async def test_workflow_slots_tell_sticky_reservations_from_others(client: Clien
     assert all(isinstance(info, WorkflowSlotInfo) for info in infos)
     seen = [(info.workflow_type, info.is_sticky) for info in infos if isinstance(info, WorkflowSlotInfo)]
     assert seen == [("Greet", False), ("Greet", True)]
-    assert all(used.permit.asked.is_sticky == sticky for used, (_, sticky) in zip(slots.used, seen))  # type: ignore[attr-defined]
+    assert [request(used).is_sticky for used in slots.used] == [False, True]
 
 
 async def test_a_local_activity_takes_a_slot_of_its_own_kind(client: Client) -> None:
@@ -132,16 +137,17 @@ async def test_an_eager_activity_runs_in_a_slot_that_was_taken_without_waiting(c
         await handle.result()
     assert any(asked.eager and asked.slot_type == "activity" for asked in slots.asked)
     [used] = slots.used
-    assert used.permit.asked.eager  # type: ignore[attr-defined]
+    assert request(used).eager
 
 
 async def test_without_an_eager_slot_the_activity_goes_over_the_queue(client: Client) -> None:
     slots = Ledger(eager=False)
     async with new_worker(client, Greet, activities=[greet], tuner=tuner(activity=slots)) as worker:
-        assert await client.execute_workflow(Greet.run, "you", id=unique(), task_queue=worker.task_queue) == "Hello, you!"
+        ran = await client.execute_workflow(Greet.run, "you", id=unique(), task_queue=worker.task_queue)
+    assert ran == "Hello, you!"
     assert any(asked.eager for asked in slots.asked)
     [used] = slots.used
-    assert not used.permit.asked.eager  # type: ignore[attr-defined]
+    assert not request(used).eager
 
 
 @dataclass
@@ -250,12 +256,12 @@ async def test_errors_of_a_supplier_are_logged_and_work_goes_on(
     slots = Flaky()
     with caplog.at_level(logging.WARNING, "temporalio.worker._tuning"):
         async with new_worker(client, Greet, activities=[greet], tuner=tuner(activity=slots)) as worker:
-            assert await client.execute_workflow(Greet.run, "a", id=unique(), task_queue=worker.task_queue) == "Hello, a!"
+            ran = await client.execute_workflow(Greet.run, "a", id=unique(), task_queue=worker.task_queue)
+    assert ran == "Hello, a!"
     assert slots.failures == 0 and len(slots.used) == 1
     logged = {record.getMessage() for record in caplog.records}
-    assert {f"Error in custom slot supplier `{name}`" for name in (
-        "reserve_slot", "try_reserve_slot", "mark_slot_used", "release_slot"
-    )} <= logged  # fmt: skip
+    callbacks = ("reserve_slot", "try_reserve_slot", "mark_slot_used", "release_slot")
+    assert {f"Error in custom slot supplier `{name}`" for name in callbacks} <= logged
 
 
 async def test_a_supplier_is_told_the_deployment_version(client: Client) -> None:
