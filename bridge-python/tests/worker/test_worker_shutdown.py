@@ -250,7 +250,7 @@ async def test_a_run_goes_on_with_the_next_worker_on_the_queue(client: Client) -
         await handle.signal(Collect.say, "stop")
         assert await handle.result() == ["0", "1", "2", "stop"]
     tasks = [event.workflow_task_completed_event_attributes.identity for event in await events(handle)]
-    assert [name for name in tasks if name][:3] == names
+    assert list(dict.fromkeys(name for name in tasks if name))[:3] == names
 
 
 async def test_the_sticky_queue_is_given_up_so_that_the_next_worker_need_not_wait(client: Client) -> None:
