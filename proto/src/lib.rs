@@ -19,9 +19,9 @@
 include!("gen/api/api.rs");
 
 mod frame;
-pub mod services;
 #[cfg(feature = "json")]
 pub mod json;
+pub mod services;
 pub use frame::Frame;
 
 /// The fields a worker reads, under the numbers they have in the full messages.
