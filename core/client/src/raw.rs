@@ -101,6 +101,19 @@ pub fn read<'a>(rpc: &Rpc, request: &'a [u8]) -> Result<Facts<'a>, Malformed> {
     Ok(facts)
 }
 
+/// Whether this flag of a message is set.
+pub fn flag(message: &[u8], field: u32) -> bool {
+    let (mut wire, mut set) = (Wire(message), false);
+    while let Ok((number, kind)) = wire.key() {
+        if number == field && kind == 0 {
+            set = wire.varint().is_ok_and(|value| value != 0);
+        } else if wire.skip(kind, number, DEPTH_MAX).is_err() {
+            break;
+        }
+    }
+    set
+}
+
 /// What is left of a message.
 pub(crate) struct Wire<'a>(&'a [u8]);
 

@@ -35,10 +35,10 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
     // A server that was not asked yet is taken for one of today.
     let sdk_metadata = client.capabilities().is_none_or(|can| can.sdk_metadata);
     let metrics = Arc::new(WorkerMetrics::new(metrics, &config.namespace, &config.task_queue));
+    let sizes = SizeLimits { warn: client.warn_sizes(), ..SizeLimits::default() };
     let remote = Arc::new(Remote::new(client, config.clone(), metrics.clone()));
     let counts = Arc::new(Counts::default());
     let permits = |kind| Permits::new(kind, &config, remote.identity(), &metrics);
-    let sizes = SizeLimits { warn: client.warn_sizes(), ..SizeLimits::default() };
     let namespace = Arc::new(Mutex::new(NamespaceFacts { sizes, ..NamespaceFacts::default() }));
     let mut it = Starting {
         remote: remote.clone(),
