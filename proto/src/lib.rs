@@ -32,6 +32,11 @@ pub mod lens {
     pub use generated::outlast::{api, history, lang};
 }
 
+/// A message from bytes, for those who pass it on without depending on prost.
+pub fn decode<M: prost::Message + Default>(bytes: bytes::Bytes) -> Result<M, prost::DecodeError> {
+    M::decode(bytes)
+}
+
 /// A message as bytes, for those who pass it on without depending on prost.
 pub fn encode(message: &impl prost::Message) -> bytes::Bytes {
     message.encode_to_vec().into()

@@ -9,6 +9,7 @@ use outlast_core::ephemeral::{DevServer, STARTUP_TIMEOUT, Server, StartError, Te
 use pyo3::prelude::*;
 use tokio::task::spawn_blocking;
 
+use super::client::connect;
 use super::runtime::RuntimeRef;
 use crate::error::{Failure, runtime_error};
 use crate::live::{Kind, Live};
@@ -199,9 +200,17 @@ fn start_test_server<'py>(
     })
 }
 
-/// In the words of the original, where connecting is told apart.
+/// In the words that users know, where it is about connecting.
 fn said(error: StartError) -> String {
-    error.to_string()
+    match error {
+        StartError::Silent { address, timeout, last } => {
+            let last = connect::told(&last, "127.0.0.1", false);
+            format!(
+                "ephemeral server at {address} did not start within {timeout:?}; last connection error: {last}"
+            )
+        }
+        StartError::Missing(_) | StartError::Failed(_) => error.to_string(),
+    }
 }
 
 fn start<'py>(

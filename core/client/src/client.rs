@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use outlast_proto::services::Rpc;
 use outlast_proto::temporal::api::workflowservice::v1 as api;
 use prost::Message;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connect::Network;
 use crate::retry::{Decision, Failure};
-use crate::{CallInfo, ClientOptions, Code, Error, Kind, Metadata, RetryKind, RetryPolicy, Service, error};
+use crate::{
+    CallInfo, ClientOptions, Code, Error, Kind, Metadata, RetryKind, RetryPolicy, Service, WarnSizes, error,
+};
 
 /// How one call differs from others.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,8 @@ pub struct CallOptions {
     /// The deadline; `None`: the client's. It bounds an ordinary call with all its retries, and each try of a
     /// long poll.
     pub timeout: Option<Duration>,
+    /// The deadline bounds each try of an ordinary call, too; how often one is made is then up to the policy alone.
+    pub timeout_each_try: bool,
     /// When to try again.
     pub retry: RetryKind,
     /// Codes to hand back at once although they would be tried again.
@@ -50,6 +55,7 @@ struct Inner {
     call_timeout: Duration,
     long_poll_timeout: Duration,
     encode_limit: usize,
+    warn_sizes: WarnSizes,
     observer: Option<Arc<dyn crate::CallObserver>>,
     headers: RwLock<Headers>,
     system_info: OnceLock<Arc<api::GetSystemInfoResponse>>,
@@ -101,6 +107,7 @@ impl Client {
             call_timeout: options.call_timeout,
             long_poll_timeout: options.long_poll_timeout,
             encode_limit: options.encode_limit,
+            warn_sizes: options.warn_sizes,
             observer: options.observer.clone(),
             headers: RwLock::new(Headers { all: options.headers()?, options }),
             system_info: OnceLock::new(),
@@ -143,6 +150,28 @@ impl Client {
         self.inner.run(&Call { path, request, options: &options }).await
     }
 
+    /// Makes a call of the table in `outlast_proto::services` with an encoded message. Warns of payloads in it that are
+    /// too large. [`raw::read`](crate::raw::read) says what the options should hold.
+    pub async fn call_rpc(
+        &self,
+        rpc: &'static Rpc,
+        request: Bytes,
+        options: CallOptions,
+    ) -> Result<Bytes, Error> {
+        self.inner.warn_sizes.check(rpc, &request);
+        self.inner.run(&Call { path: PathAndQuery::from_static(rpc.path), request, options: &options }).await
+    }
+
+    /// From how large on payloads are warned of.
+    pub fn warn_sizes(&self) -> WarnSizes {
+        self.inner.warn_sizes
+    }
+
+    /// The deadline of a call that waits for something to happen.
+    pub fn long_poll_timeout(&self) -> Duration {
+        self.inner.long_poll_timeout
+    }
+
     /// Who is calling.
     pub fn identity(&self) -> String {
         self.inner.identity.clone()
@@ -162,11 +191,19 @@ impl Client {
 
     /// What the server says of itself, asked once. A server that does not know the question can do nothing special.
     pub async fn system_info(&self) -> Result<Arc<api::GetSystemInfoResponse>, Error> {
+        self.system_info_with(CallOptions::default()).await
+    }
+
+    /// As [`Client::system_info`], with options: not to try again, for example.
+    pub async fn system_info_with(
+        &self,
+        options: CallOptions,
+    ) -> Result<Arc<api::GetSystemInfoResponse>, Error> {
         if let Some(info) = self.inner.system_info.get() {
             return Ok(info.clone());
         }
         let path = api::workflow_service::GET_SYSTEM_INFO;
-        let answer = self.call(path, &api::GetSystemInfoRequest::default(), CallOptions::default()).await;
+        let answer = self.call(path, &api::GetSystemInfoRequest::default(), options).await;
         let info = match answer {
             Ok(info) => info,
             Err(error) if error.code == Code::Unimplemented => api::GetSystemInfoResponse::default(),
@@ -221,12 +258,13 @@ impl Inner {
         let long_poll = call.options.retry == RetryKind::LongPoll;
         let usual = if long_poll { self.long_poll_timeout } else { self.call_timeout };
         let limit = call.options.timeout.unwrap_or(usual);
+        let each_try = long_poll || call.options.timeout_each_try;
         let start = Instant::now();
         let (mut attempt, mut throttled, mut goaway) = (0_u32, 0_u32, false);
         let mut before: Option<Error> = None;
         loop {
             attempt = attempt.saturating_add(1);
-            let left = if long_poll { limit } else { limit.saturating_sub(start.elapsed()) };
+            let left = if each_try { limit } else { limit.saturating_sub(start.elapsed()) };
             let began = Instant::now();
             let error = match self.attempt(call, left).await {
                 Ok(answer) => {
@@ -246,7 +284,7 @@ impl Inner {
                 too_large: error.kind == Kind::TooLarge,
                 first_goaway,
             };
-            let wait = self.decide(call, &error, failure, if long_poll { None } else { Some(limit) });
+            let wait = self.decide(call, &error, failure, if each_try { None } else { Some(limit) });
             self.observe(call, error.code, began, attempt, wait);
             let Some(wait) = wait else { return Err(explain(error, before.as_ref(), limit)) };
             before = Some(error);

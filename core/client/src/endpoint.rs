@@ -4,7 +4,8 @@
 use http::uri::Uri;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
-use crate::{ClientOptions, Error, TlsOptions, verify::Anyone};
+use crate::verify::{Anyone, Named};
+use crate::{ClientOptions, Error, TlsOptions};
 
 /// The endpoint of a server; its connector is chosen when a connection is opened.
 pub(crate) fn endpoint(options: &ClientOptions) -> Result<Endpoint, Error> {
@@ -30,10 +31,15 @@ pub(crate) fn endpoint(options: &ClientOptions) -> Result<Endpoint, Error> {
     if let Some(name) = &settings.server_name {
         endpoint = endpoint.origin(uri(name)?);
     }
-    let anyone = settings.verification_disabled.then(Anyone::verifier);
+    settings.check()?;
+    let verifier = match (&settings.certificate_name, &settings.ca) {
+        _ if settings.verification_disabled => Some(Anyone::verifier()),
+        (Some(name), Some(ca)) => Some(Named::verifier(ca, name)?),
+        (None, _) | (Some(_), None) => None,
+    };
     let config = tls_config(settings, options.target.host());
-    let secured = match anyone {
-        Some(anyone) => endpoint.tls_config_with_verifier(config, anyone),
+    let secured = match verifier {
+        Some(verifier) => endpoint.tls_config_with_verifier(config, verifier),
         None => endpoint.tls_config(config),
     };
     secured.map_err(|e| {
@@ -46,6 +52,8 @@ fn tls_config(settings: TlsOptions, host: &str) -> ClientTlsConfig {
     let name = settings.server_name.unwrap_or_else(|| host.to_owned());
     let config = ClientTlsConfig::new().domain_name(name);
     let config = match settings.ca {
+        // The verifier knows whom to trust.
+        Some(_) if settings.certificate_name.is_some() => config,
         Some(pem) => config.ca_certificate(Certificate::from_pem(pem)),
         None if settings.verification_disabled => config,
         None => config.with_native_roots(),

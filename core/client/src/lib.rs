@@ -24,9 +24,11 @@ mod metadata;
 mod observe;
 mod options;
 mod proxy;
+pub mod raw;
 mod resolve;
 pub mod retry;
 pub mod rpc;
+mod sizes;
 mod target;
 mod verify;
 
@@ -39,5 +41,6 @@ pub use options::{
     BasicAuth, ClientOptions, Compression, HttpConnectProxy, KeepAlive, ProxyAddress, TlsIdentity, TlsOptions,
 };
 pub use retry::{RetryKind, RetryPolicy};
+pub use sizes::WarnSizes;
 pub use target::Target;
 pub use tonic::Code;

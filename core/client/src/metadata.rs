@@ -44,6 +44,21 @@ impl Metadata {
         Ok(())
     }
 
+    /// As [`Metadata::set`], with any value that an HTTP header can hold: gRPC asks for printable ASCII, but servers
+    /// exist that take more.
+    pub fn set_lenient(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        check_key(key)?;
+        if key.ends_with("-bin") {
+            return Err(wrong(key, "the ending `-bin` is for binary values; use the binary metadata"));
+        }
+        let name =
+            AsciiMetadataKey::from_bytes(key.as_bytes()).map_err(|_| wrong(key, "not a header name"))?;
+        let value = AsciiMetadataValue::try_from(value.as_bytes())
+            .map_err(|_| wrong(key, "the value is not a header value"))?;
+        self.map.insert(name, value);
+        Ok(())
+    }
+
     /// Sets a binary value; the key ends with `-bin`.
     pub fn set_binary(&mut self, key: &str, value: &[u8]) -> Result<(), Error> {
         check_key(key)?;
@@ -67,7 +82,7 @@ impl Metadata {
 
     /// Sets `temporal-namespace`. A name that cannot be a header is left out: the request itself has it, too.
     pub(crate) fn set_namespace(&mut self, namespace: &str) {
-        if let Ok(value) = AsciiMetadataValue::try_from(namespace) {
+        if let Ok(value) = AsciiMetadataValue::try_from(namespace.as_bytes()) {
             self.map.insert("temporal-namespace", value);
         }
     }

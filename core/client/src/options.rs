@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::{CallObserver, Error, Metadata, RetryPolicy, Target};
+use crate::{CallObserver, Error, Metadata, RetryPolicy, Target, WarnSizes};
 
 /// The environment variable that sets [`ClientOptions::decode_limit`].
 const DECODE_LIMIT_VARIABLE: &str = "TEMPORAL_MAX_INCOMING_GRPC_BYTES";
@@ -49,6 +49,8 @@ pub struct ClientOptions {
     pub decode_limit: usize,
     /// The largest request sent; what the server accepts is its own affair, 4 MiB as a rule.
     pub encode_limit: usize,
+    /// From how large on payloads are warned of.
+    pub warn_sizes: WarnSizes,
     /// When failed calls are tried again.
     pub retry: RetryPolicy,
     /// The longest wait for a connection.
@@ -80,6 +82,7 @@ impl ClientOptions {
             compression: Compression::Auto,
             decode_limit: decode_limit(limit.as_deref()),
             encode_limit: 128 << 20,
+            warn_sizes: WarnSizes::default(),
             retry: RetryPolicy::default(),
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(30),
@@ -119,12 +122,12 @@ impl ClientOptions {
     /// What goes along with every call.
     pub(crate) fn headers(&self) -> Result<Metadata, Error> {
         let mut headers = Metadata::default();
-        headers.set("client-name", &self.client_name)?;
-        headers.set("client-version", &self.client_version)?;
         if let Some(key) = &self.api_key {
             headers.set_api_key(key)?;
         }
         headers.extend(&self.metadata);
+        headers.set("client-name", &self.client_name)?;
+        headers.set("client-version", &self.client_version)?;
         Ok(headers)
     }
 }
@@ -149,11 +152,25 @@ pub struct TlsOptions {
     pub ca: Option<Vec<u8>>,
     /// Our own certificate, for mutual TLS.
     pub identity: Option<TlsIdentity>,
-    /// The name in the server's certificate, if it is not the target's host.
+    /// The name to connect to, if it is not the target's host: it is sent as SNI and as authority, and the certificate
+    /// must be for it.
     pub server_name: Option<String>,
+    /// The name that the certificate must be for, if it is yet another one. Only together with `ca`.
+    pub certificate_name: Option<String>,
     /// Trust anyone, whatever certificate they show. Not together with `ca`. Never do this across a network that
     /// others use.
     pub verification_disabled: bool,
+}
+
+impl TlsOptions {
+    /// What can be found wrong with authorities and names before connecting.
+    pub fn check(&self) -> Result<(), Error> {
+        match (&self.certificate_name, &self.ca) {
+            (None, _) => Ok(()),
+            (Some(name), Some(ca)) => crate::verify::Named::verifier(ca, name).map(drop),
+            (Some(_), None) => Err(Error::config("a certificate name needs an authority to trust")),
+        }
+    }
 }
 
 /// Says what is set, not what it is.
@@ -164,6 +181,7 @@ impl fmt::Debug for TlsOptions {
             .field("ca", &ca)
             .field("identity", &identity)
             .field("server_name", &self.server_name)
+            .field("certificate_name", &self.certificate_name)
             .field("verification_disabled", &self.verification_disabled)
             .finish()
     }

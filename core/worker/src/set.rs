@@ -58,7 +58,8 @@ impl WorkerSet {
         self.lock().retain(|other| !other.ptr_eq(&gone));
     }
 
-    /// Starts a workflow; if one of the workers has a slot for it, the server may give that one its first task at once.
+    /// Starts a workflow. If the request asks for eager execution, and one of the workers has a slot for it, the server
+    /// may give that one its first task at once; an empty task is left in the answer to say so.
     pub async fn start_workflow(
         &self,
         client: &Client,
@@ -66,9 +67,10 @@ impl WorkerSet {
         options: CallOptions,
     ) -> Result<StartWorkflowExecutionResponse, Error> {
         let queue = request.task_queue.as_ref().map_or("", |queue| queue.name.as_str());
-        let reserved = self.reserve(&request.namespace, queue);
+        let wanted = request.request_eager_execution;
+        let reserved = wanted.then(|| self.reserve(&request.namespace, queue)).flatten();
+        request.request_eager_execution = reserved.is_some();
         if let Some((worker, _)) = &reserved {
-            request.request_eager_execution = true;
             request.eager_worker_deployment_options = worker.deployment();
         }
         let options = CallOptions {
@@ -77,7 +79,8 @@ impl WorkerSet {
         };
         let mut answer: StartWorkflowExecutionResponse =
             client.call(path::START_WORKFLOW_EXECUTION, &request, options).await?;
-        if let (Some(task), Some((worker, permit))) = (answer.eager_workflow_task.take(), reserved) {
+        if let (Some(task), Some((worker, permit))) = (&mut answer.eager_workflow_task, reserved) {
+            let task = std::mem::take(task);
             let encoded = task.encode_to_vec();
             match lens::PollWorkflowTaskQueueResponse::decode(bytes::Bytes::from(encoded)) {
                 Ok(task) => worker.begin(Box::new(task), permit),

@@ -1,18 +1,16 @@
 //! How large payloads may be: what is only large is warned of, what the namespace would refuse is not sent.
 
+use outlast_client::WarnSizes;
 use outlast_proto::lens::api::command::Attributes;
 use outlast_proto::lens::api::{Command, Header, Memo, Payloads};
-
-/// Above this a payload is worth a warning.
-const WARN_PAYLOAD: usize = 512 << 10;
-/// Above this a memo is.
-const WARN_MEMO: usize = 2 << 10;
 
 /// What a namespace accepts; `None`: unknown, so nothing is refused here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SizeLimits {
     pub(crate) payload: Option<usize>,
     pub(crate) memo: Option<usize>,
+    /// What is worth a warning is the client's setting.
+    pub(crate) warn: WarnSizes,
 }
 
 /// Looks at all commands of an answer; the error says which is too large.
@@ -20,26 +18,27 @@ pub(crate) fn check(limits: SizeLimits, commands: &[Command]) -> Result<(), Stri
     commands.iter().try_for_each(|command| {
         let Some(attributes) = &command.attributes else { return Ok(()) };
         let (what, payload, memo) = measure(attributes);
-        one(what, "payload", payload, WARN_PAYLOAD, limits.payload)?;
-        one(what, "memo", memo, WARN_MEMO, limits.memo)
+        fits(what, "payload", payload, limits.payload)?;
+        fits(what, "memo", memo, limits.memo)?;
+        limits.warn.check_payloads(payload);
+        limits.warn.check_memo(memo);
+        Ok(())
     })
 }
 
 /// Looks at one payload of this many bytes.
 pub(crate) fn check_payload(limits: SizeLimits, what: &str, bytes: usize) -> Result<(), String> {
-    one(what, "payload", bytes, WARN_PAYLOAD, limits.payload)
+    fits(what, "payload", bytes, limits.payload)?;
+    limits.warn.check_payloads(bytes);
+    Ok(())
 }
 
-fn one(what: &str, kind: &str, bytes: usize, warn: usize, limit: Option<usize>) -> Result<(), String> {
+fn fits(what: &str, kind: &str, bytes: usize, limit: Option<usize>) -> Result<(), String> {
     match limit {
         Some(limit) if bytes > limit => Err(format!(
             "[TMPRL1103] {what}: the {kind} has {bytes} bytes, the namespace accepts {limit}. \
              Keep large data elsewhere and pass a reference to it."
         )),
-        Some(_) | None if bytes > warn => {
-            tracing::warn!(what, bytes, warn, "a large {kind}; the server may refuse it");
-            Ok(())
-        }
         Some(_) | None => Ok(()),
     }
 }
@@ -116,7 +115,8 @@ mod tests {
         Command { attributes, ..Default::default() }
     }
 
-    const LIMITS: SizeLimits = SizeLimits { payload: Some(100), memo: Some(10) };
+    const WARN: WarnSizes = WarnSizes { payloads: 0, memo: 0 };
+    const LIMITS: SizeLimits = SizeLimits { payload: Some(100), memo: Some(10), warn: WARN };
 
     #[test]
     fn what_the_namespace_would_refuse_is_named_with_its_size() {

@@ -95,6 +95,7 @@ impl Worker {
         let info = self.shared.remote.describe_namespace().await?.namespace_info.unwrap_or_default();
         let (limits, can) = (info.limits.unwrap_or_default(), info.capabilities.unwrap_or_default());
         let limit = |n: i64| usize::try_from(n).ok().filter(|n| *n > 0);
+        let warn = self.shared.namespace().sizes.warn;
         *self.shared.namespace.lock().unwrap_or_else(PoisonError::into_inner) = NamespaceFacts {
             known: true,
             ends_polls: can.worker_poll_complete_on_shutdown,
@@ -104,8 +105,9 @@ impl Worker {
                 true => SizeLimits {
                     payload: limit(limits.blob_size_limit_error),
                     memo: limit(limits.memo_size_limit_error),
+                    warn,
                 },
-                false => SizeLimits::default(),
+                false => SizeLimits { warn, ..SizeLimits::default() },
             },
         };
         let limits = coresdk::namespace_info::Limits {

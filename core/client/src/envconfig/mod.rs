@@ -207,7 +207,7 @@ fn tls_options<'a>(tls: &'a ProfileTls) -> Result<TlsOptions, Error> {
     let ca = said(&tls.server_ca_cert).map(pem).transpose()?;
     let server_name = tls.server_name.clone().filter(|name| !name.is_empty());
     let verification_disabled = tls.disable_host_verification == Some(true);
-    Ok(TlsOptions { ca, identity, server_name, verification_disabled })
+    Ok(TlsOptions { ca, identity, server_name, certificate_name: None, verification_disabled })
 }
 
 fn pem(source: &Source) -> Result<Vec<u8>, Error> {

@@ -23,6 +23,7 @@ use crate::permits::Permits;
 use crate::poll::{Polling, Queue, deliver};
 use crate::pollers::{self, Polled, PollerBehavior};
 use crate::remote::{Remote, WorkflowPoll};
+use crate::sizes::SizeLimits;
 use crate::slots::{Boxed, SlotKind};
 use crate::telemetry::{Gauge, Metrics, PollerType, WorkerMetrics};
 use crate::workflow::{self, Eager, Shards};
@@ -34,10 +35,11 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
     // A server that was not asked yet is taken for one of today.
     let sdk_metadata = client.capabilities().is_none_or(|can| can.sdk_metadata);
     let metrics = Arc::new(WorkerMetrics::new(metrics, &config.namespace, &config.task_queue));
+    let sizes = SizeLimits { warn: client.warn_sizes(), ..SizeLimits::default() };
     let remote = Arc::new(Remote::new(client, config.clone(), metrics.clone()));
     let counts = Arc::new(Counts::default());
     let permits = |kind| Permits::new(kind, &config, &remote.identity(), &metrics);
-    let namespace = Arc::new(Mutex::new(NamespaceFacts::default()));
+    let namespace = Arc::new(Mutex::new(NamespaceFacts { sizes, ..NamespaceFacts::default() }));
     let mut it = Starting {
         remote: remote.clone(),
         clock,

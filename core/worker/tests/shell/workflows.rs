@@ -801,6 +801,7 @@ fn start_request() -> api::StartWorkflowExecutionRequest {
     api::StartWorkflowExecutionRequest {
         namespace: "default".into(),
         task_queue: Some(TaskQueue { name: "q".into(), ..Default::default() }),
+        request_eager_execution: true,
         ..Default::default()
     }
 }
@@ -820,7 +821,7 @@ async fn a_workflow_that_is_started_beside_a_worker_begins_on_it_at_once() {
         api::StartWorkflowExecutionResponse { eager_workflow_task: Some(first("r1")), ..Default::default() };
     server.answer("StartWorkflowExecution", Answer::is(&reply));
     let started = set.start_workflow(&server.client(), start_request(), Default::default()).await.unwrap();
-    assert!(started.eager_workflow_task.is_none(), "it is the worker's");
+    assert_eq!(started.eager_workflow_task, Some(Default::default()), "it is the worker's");
     let said: api::StartWorkflowExecutionRequest = server.heard("StartWorkflowExecution").await;
     assert!(said.request_eager_execution);
     assert_eq!(polling.await.unwrap().run_id, "r1");
