@@ -1,4 +1,4 @@
-"""Write proto/protos from the message descriptors that the PyPI package `temporalio` ships.
+"""Write proto/protos, and the table of all RPCs, from the descriptors that the PyPI package `temporalio` ships.
 
 The package carries compiled descriptors (names, numbers, types), no comments; this prints them as
 .proto text of our own. It knows nothing of Rust. `python proto/generate.py --check` compares instead of writing.
@@ -7,6 +7,7 @@ The package carries compiled descriptors (names, numbers, types), no comments; t
 import importlib
 import pathlib
 import pkgutil
+import re
 import sys
 
 from google.protobuf import descriptor_pb2 as d
@@ -15,6 +16,19 @@ HERE = pathlib.Path(__file__).parent
 OUT = HERE / "protos"
 ROOTS = ["temporalio.api", "temporalio.bridge.proto"]
 LEFT_OUT = ("temporal/api/cloud/", "temporal/api/protometa/", "google/api/", "protoc-gen-openapiv2/", "nexusannotations/")
+RPCS = HERE / "src" / "gen" / "rpcs.rs"
+SERVICES = [
+    "temporalio.api.workflowservice.v1.service_pb2",
+    "temporalio.api.operatorservice.v1.service_pb2",
+    "temporalio.api.cloud.cloudservice.v1.service_pb2",
+    "temporalio.api.testservice.v1.service_pb2",
+    "temporalio.bridge.proto.health.v1.health_pb2",
+]
+# The package moves the health service to a name of its own; servers know it by this one.
+RENAMED = {"temporal.grpc.health.v1.Health": "grpc.health.v1.Health"}
+# What these do is done to a namespace. Elsewhere in their services it is one argument among others, and no header.
+WORKFLOW_SERVICE = "temporal.api.workflowservice.v1.WorkflowService"
+ON_NAMESPACES = {"DeleteNamespace", "GetNamespace", "UpdateNamespace"}
 F = d.FieldDescriptorProto
 SCALARS = {v: k.removeprefix("TYPE_").lower() for k, v in F.Type.items()}
 
@@ -132,6 +146,31 @@ class Printer:
         return "\n".join(self.lines) + "\n"
 
 
+def rpcs():
+    """Every unary RPC, as the Rust table that proto/src/services.rs includes."""
+    lines = ["// Written by proto/generate.py from the descriptors of the PyPI package temporalio. Do not edit.", "&["]
+    for name in SERVICES:
+        for service in importlib.import_module(name).DESCRIPTOR.services_by_name.values():
+            full = RENAMED.get(service.full_name, service.full_name)
+            lines.append(f'    ("{full}", &[')
+            rows = []
+            for m in service.methods:
+                if m.client_streaming or m.server_streaming:
+                    continue
+                field = m.input_type.fields_by_name.get("namespace")
+                named = field is not None and (full == WORKFLOW_SERVICE or m.name in ON_NAMESPACES)
+                number = f"Some({field.number})" if named else "None"
+                path, request = f"/{full}/{m.name}", m.input_type.name
+                rows.append(f'Rpc {{ name: "{snake(m.name)}", path: "{path}", request: "{request}", namespace: {number} }}')
+            lines += [f"        {row}," for row in sorted(rows)]
+            lines.append("    ]),")
+    return "\n".join([*lines, "]"]) + "\n"
+
+
+def snake(name):
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
+
+
 def main():
     texts = {}
     for name, fd in files().items():
@@ -145,6 +184,8 @@ def main():
         differ = sorted(n for n in texts.keys() | on_disk.keys() if texts.get(n) != on_disk.get(n))
         if differ:
             sys.exit(f"proto/protos is out of step with the descriptors, run proto/generate.py: {', '.join(differ)}")
+        if RPCS.read_text() != rpcs():
+            sys.exit(f"{RPCS} is out of step with the descriptors, run proto/generate.py")
         print(f"{len(texts)} files in step")
         return
     for stale in on_disk.keys() - texts.keys():
@@ -153,7 +194,8 @@ def main():
         path = OUT / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    print(f"wrote {len(texts)} files")
+    RPCS.write_text(rpcs())
+    print(f"wrote {len(texts)} files, and {RPCS.name}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 //!
 //! - [`temporal`], [`coresdk`], [`google`]: every field, for clients, servers and users (feature `api`, on by default).
 //! - `json`: every message as proto3 JSON and back, by name (feature `json`).
+//! - [`services`]: every RPC by name.
 //! - [`lens`]: only the fields a worker reads; everything that is merely carried is a closed [`bytes::Bytes`].
 //!
 //! ```
@@ -20,6 +21,7 @@ include!("gen/api/api.rs");
 mod frame;
 #[cfg(feature = "json")]
 pub mod json;
+pub mod services;
 pub use frame::Frame;
 
 /// The fields a worker reads, under the numbers they have in the full messages.

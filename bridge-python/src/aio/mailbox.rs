@@ -33,6 +33,8 @@ pub struct Mailbox {
 /// What comes to the loop.
 enum Letter {
     Outcome(Ticket, Outcome),
+    /// There will be no outcome: the runtime is gone, and with it everybody who could have asked.
+    Forget(Ticket),
     Run(Box<dyn FnOnce(Python<'_>) + Send>),
 }
 
@@ -119,6 +121,10 @@ impl Mailbox {
         for letter in letters {
             let (ticket, outcome) = match letter {
                 Letter::Outcome(ticket, outcome) => (ticket, outcome),
+                Letter::Forget(ticket) => {
+                    drop(self.waiting().remove(&ticket));
+                    continue;
+                }
                 Letter::Run(f) => {
                     f(py);
                     continue;
@@ -167,7 +173,7 @@ fn resolve(future: &Bound<'_, PyAny>, result: PyResult<Py<PyAny>>) -> PyResult<(
     Ok(())
 }
 
-/// Posts exactly one outcome: the one that is sent, or why there is none.
+/// Posts exactly one letter: with the outcome that is sent, or that there is none.
 pub struct Reply(Option<(Arc<Mailbox>, Ticket)>);
 
 impl Reply {
@@ -185,11 +191,11 @@ impl Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         let Some((mailbox, ticket)) = self.0.take() else { return };
-        let failure = match std::thread::panicking() {
-            true => Failure::Panic("native code panicked; its message is on stderr".into()),
-            false => Failure::Runtime("the runtime ended before the call did".into()),
-        };
-        mailbox.post(Letter::Outcome(ticket, Outcome::Failed(failure)));
+        let panicked = || Failure::Panic("native code panicked; its message is on stderr".into());
+        mailbox.post(match std::thread::panicking() {
+            true => Letter::Outcome(ticket, Outcome::Failed(panicked())),
+            false => Letter::Forget(ticket),
+        });
     }
 }
 

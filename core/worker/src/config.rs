@@ -233,13 +233,14 @@ impl WorkerConfig {
             return wrong("task_queue", "must not be empty");
         }
         let types = self.task_types;
-        if !(types.workflows || types.activities || types.nexus) {
-            return wrong("task_types", "at least one of workflows, activities and nexus must be on");
-        }
         if types.local_activities && !types.workflows {
             return wrong("task_types", "local activities are run by workflow workers: turn workflows on");
         }
-        if types.workflows && self.max_cached_workflows > 0 && polls_max(self.workflow_pollers) < 2 {
+        if !(types.workflows || types.activities || types.nexus) {
+            return wrong("task_types", "at least one of workflows, activities and nexus must be on");
+        }
+        let divided = matches!(self.workflow_pollers, PollerBehavior::SimpleMaximum(max) if max < 2);
+        if types.workflows && self.max_cached_workflows > 0 && divided {
             return wrong(
                 "workflow_pollers",
                 "must be at least 2 with a cache: one for the normal queue and one for the sticky queue",
@@ -258,10 +259,10 @@ impl WorkerConfig {
                 "must be more than 0; leave it out for no limit",
             );
         }
-        if !rate(self.max_task_queue_activities_per_second) {
+        if self.max_task_queue_activities_per_second.is_some_and(|rate| !rate.is_finite() || rate < 0.0) {
             return wrong(
                 "max_task_queue_activities_per_second",
-                "must be more than 0; leave it out for no limit",
+                "must not be negative; leave it out for no limit",
             );
         }
         if self.fetching_concurrency == 0 {
@@ -341,13 +342,6 @@ impl FixedSlots {
     }
 }
 
-/// The most polls that are ever open.
-pub(crate) fn polls_max(behavior: PollerBehavior) -> usize {
-    match behavior {
-        PollerBehavior::SimpleMaximum(max) | PollerBehavior::Autoscaling { max, .. } => max,
-    }
-}
-
 fn check_polls(field: &'static str, behavior: PollerBehavior) -> Result<(), ConfigError> {
     match behavior {
         PollerBehavior::SimpleMaximum(0) => Err(ConfigError::new(field, "must be at least 1")),
@@ -384,7 +378,7 @@ impl Versioning {
                 Err(ConfigError::new("versioning.build_id", "must not be empty"))
             }
             Versioning::LegacyBuildId { .. } => Ok(()),
-            Versioning::Deployment { deployment_name, build_id, .. }
+            Versioning::Deployment { deployment_name, build_id, use_worker_versioning: true, .. }
                 if deployment_name.is_empty() || build_id.is_empty() =>
             {
                 Err(ConfigError::new("versioning", "deployment_name and build_id must not be empty"))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use outlast_core::{ConfigError, PollerBehavior as CorePollers, TaskTypes, Versioning};
+use outlast_core::{ConfigError, PollerBehavior as CorePollers, Sdk, TaskTypes, Versioning};
 use pyo3::prelude::*;
 
 use super::slots::Home;
@@ -129,6 +129,7 @@ impl WorkerConfig {
         self,
         py: Python<'_>,
         runtime: &Shared,
+        sdk: Sdk,
         home: &Home,
     ) -> Result<outlast_core::WorkerConfig, Failure> {
         for pollers in [
@@ -140,6 +141,7 @@ impl WorkerConfig {
         }
         let mut config = outlast_core::WorkerConfig::new(self.namespace, self.task_queue);
         let millis = Duration::from_millis;
+        config.sdk = sdk;
         config.versioning = self.versioning_strategy.into_core();
         config.identity = self.identity_override;
         config.max_cached_workflows = self.max_cached_workflows;
@@ -168,6 +170,7 @@ impl WorkerConfig {
         config.plugins =
             self.plugins.into_iter().map(|name| (name, String::new())).collect::<BTreeMap<_, _>>();
         config.storage_drivers = self.storage_drivers.into_iter().collect();
+        config.heartbeat_interval = runtime.heartbeat_interval;
         config.payload_limits = !self.disable_payload_error_limit;
         Ok(config)
     }
@@ -201,11 +204,15 @@ pub fn failure(error: ConfigError) -> Failure {
 
 /// The refusal of a second worker of the same tasks.
 pub fn duplicate(error: ConfigError) -> Failure {
-    not_created(&format!(
+    not_created(&overlap(&error))
+}
+
+pub fn overlap(error: &ConfigError) -> String {
+    format!(
         "Registration of multiple workers with overlapping worker task types on the same namespace, task queue, and \
          deployment build ID not allowed: {}",
         error.problem
-    ))
+    )
 }
 
 fn not_created(cause: &str) -> Failure {

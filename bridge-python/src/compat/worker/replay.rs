@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use outlast_core::{ReplayError, Replayer};
+use outlast_core::{ReplayError, Replayer, Sdk};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::sync::Semaphore;
@@ -89,7 +89,7 @@ fn new_replay_worker(
     let shared = &runtime_ref.shared;
     shared.assert_same_process("create replay worker")?;
     let home = Home::default();
-    let config = config.into_core(py, shared, &home)?;
+    let config = config.into_core(py, shared, Sdk { name: String::new(), version: String::new() }, &home)?;
     let replayer = py
         .detach(|| {
             let _here = shared.core.handle().enter();

@@ -111,9 +111,9 @@ fn told<'py>(
         .ok()
 }
 
-/// `{deployment_name, build_id}`, or `None` without a deployment.
+/// `{deployment_name, build_id}`, or `None` without any version.
 fn deployment<'py>(py: Python<'py>, name: &str, build_id: &str) -> PyResult<Option<Bound<'py, PyDict>>> {
-    if name.is_empty() {
+    if name.is_empty() && build_id.is_empty() {
         return Ok(None);
     }
     let version = PyDict::new(py);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{Profile, ProfileCodec, ProfileTls, Source, meta_key};
+use super::{Problem, Profile, ProfileCodec, ProfileTls, Source, meta_key};
 use crate::Error;
 
 type Environment = BTreeMap<String, String>;
@@ -23,10 +23,10 @@ pub fn default_path(environment: &Environment) -> Option<PathBuf> {
 }
 
 impl Profile {
-    /// Sets what the environment says, over what is here. An empty variable says nothing, save for metadata, where
-    /// it removes the key.
+    /// Sets what the environment says, over what is here, as Temporal's own tools do: an empty variable takes away
+    /// what is here. Only an empty flag says nothing.
     pub fn apply(&mut self, environment: &Environment) -> Result<(), Error> {
-        let text = |name: &str| environment.get(name).filter(|value| !value.is_empty()).cloned();
+        let text = |name: &str| environment.get(name).cloned();
         replace(&mut self.address, text("TEMPORAL_ADDRESS"));
         replace(&mut self.namespace, text("TEMPORAL_NAMESPACE"));
         replace(&mut self.api_key, text("TEMPORAL_API_KEY"));
@@ -45,13 +45,13 @@ impl Profile {
 }
 
 /// TLS settings appear once any variable speaks of them.
-fn apply_tls(tls: Option<ProfileTls>, environment: &Environment) -> Result<Option<ProfileTls>, Error> {
+fn apply_tls(tls: Option<ProfileTls>, environment: &Environment) -> Result<Option<ProfileTls>, Problem> {
     let spoken = ProfileTls {
         disabled: flag(environment, "TEMPORAL_TLS")?.map(|enabled| !enabled),
         client_cert: source(environment, "TEMPORAL_TLS_CLIENT_CERT")?,
         client_key: source(environment, "TEMPORAL_TLS_CLIENT_KEY")?,
         server_ca_cert: source(environment, "TEMPORAL_TLS_SERVER_CA_CERT")?,
-        server_name: environment.get("TEMPORAL_TLS_SERVER_NAME").filter(|value| !value.is_empty()).cloned(),
+        server_name: environment.get("TEMPORAL_TLS_SERVER_NAME").cloned(),
         disable_host_verification: flag(environment, "TEMPORAL_TLS_DISABLE_HOST_VERIFICATION")?,
     };
     if tls.is_none() && spoken == ProfileTls::default() {
@@ -84,24 +84,21 @@ fn replace<T>(old: &mut Option<T>, new: Option<T>) {
     }
 }
 
-fn flag(environment: &Environment, name: &str) -> Result<Option<bool>, Error> {
+fn flag(environment: &Environment, name: &str) -> Result<Option<bool>, Problem> {
     let Some(value) = environment.get(name).filter(|value| !value.is_empty()) else { return Ok(None) };
     match value.to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(Some(true)),
         "false" | "0" => Ok(Some(false)),
-        _ => Err(Error::config(format!("{name} is `{value}`; it must be true or false"))),
+        _ => Err(Problem::Flag { name: name.into(), value: value.clone() }),
     }
 }
 
-fn source(environment: &Environment, prefix: &str) -> Result<Option<Source>, Error> {
-    let text =
-        |end: &str| environment.get(&format!("{prefix}_{end}")).filter(|value| !value.is_empty()).cloned();
-    match (text("PATH"), text("DATA")) {
+fn source(environment: &Environment, prefix: &str) -> Result<Option<Source>, Problem> {
+    let (path, data) = (format!("{prefix}_PATH"), format!("{prefix}_DATA"));
+    match (environment.get(&path), environment.get(&data)) {
         (None, None) => Ok(None),
         (Some(path), None) => Ok(Some(Source::Path(path.into()))),
-        (None, Some(data)) => Ok(Some(Source::Data(data))),
-        (Some(_), Some(_)) => {
-            Err(Error::config(format!("{prefix}_PATH and {prefix}_DATA are both set; set one")))
-        }
+        (None, Some(data)) => Ok(Some(Source::Data(data.clone()))),
+        (Some(_), Some(_)) => Err(Problem::Both { path, data }),
     }
 }

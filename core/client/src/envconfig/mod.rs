@@ -4,11 +4,13 @@
 
 mod environment;
 mod file;
+mod problem;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use environment::default_path;
 pub use file::parse;
+pub use problem::{Problem, UnknownKey, Wanted};
 
 use crate::{ClientOptions, Error, TlsIdentity, TlsOptions};
 
@@ -17,7 +19,8 @@ const ADDRESS_DEFAULT: &str = "localhost:7233";
 /// The profile when nothing names one.
 const PROFILE_DEFAULT: &str = "default";
 
-/// A named set of connection settings. What is `None` was not said.
+/// A named set of connection settings. What is `None` was not said; what is empty was taken away again, and connects as
+/// if it had not been said.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Profile {
     /// `address`, `TEMPORAL_ADDRESS`
@@ -67,6 +70,16 @@ pub enum Source {
     Path(PathBuf),
     /// Here.
     Data(String),
+}
+
+impl Source {
+    /// Whether it says nothing.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Path(path) => path.as_os_str().is_empty(),
+            Self::Data(data) => data.is_empty(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Source {
@@ -158,11 +171,8 @@ pub fn load_with(
         (Some(profile), _) => profile,
         (None, None) => Profile::default(),
         (None, Some(name)) => {
-            let known: Vec<&str> = profiles.keys().map(String::as_str).collect();
-            return Err(Error::config(format!(
-                "there is no profile `{name}`; there are: {}",
-                known.join(", ")
-            )));
+            let known = profiles.into_keys().collect();
+            return Err(Problem::NoProfile { name: name.clone(), known }.into());
         }
     };
     profile.apply(environment)?;
@@ -172,8 +182,9 @@ pub fn load_with(
 impl ClientOptions {
     /// The options that a profile describes. Files it names are read now.
     pub fn from_profile(profile: &Profile) -> Result<Self, Error> {
-        let mut options = Self::new(profile.address.as_deref().unwrap_or(ADDRESS_DEFAULT).parse()?);
-        options.api_key.clone_from(&profile.api_key);
+        let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let mut options = Self::new(said(&profile.address).as_deref().unwrap_or(ADDRESS_DEFAULT).parse()?);
+        options.api_key = said(&profile.api_key);
         if let Some(tls) = &profile.tls {
             options.tls_disabled = tls.disabled == Some(true);
             options.tls = if options.tls_disabled { None } else { Some(tls_options(tls)?) };
@@ -185,16 +196,18 @@ impl ClientOptions {
     }
 }
 
-fn tls_options(tls: &ProfileTls) -> Result<TlsOptions, Error> {
-    let identity = match (&tls.client_cert, &tls.client_key) {
+fn tls_options<'a>(tls: &'a ProfileTls) -> Result<TlsOptions, Error> {
+    let said = |source: &'a Option<Source>| source.as_ref().filter(|source| !source.is_empty());
+    let identity = match (said(&tls.client_cert), said(&tls.client_key)) {
         (None, None) => None,
         (Some(cert), Some(key)) => Some(TlsIdentity { certificate: pem(cert)?, key: pem(key)? }),
         (Some(_), None) => return Err(Error::config("tls.client_cert is set, but tls.client_key is not")),
         (None, Some(_)) => return Err(Error::config("tls.client_key is set, but tls.client_cert is not")),
     };
-    let ca = tls.server_ca_cert.as_ref().map(pem).transpose()?;
+    let ca = said(&tls.server_ca_cert).map(pem).transpose()?;
+    let server_name = tls.server_name.clone().filter(|name| !name.is_empty());
     let verification_disabled = tls.disable_host_verification == Some(true);
-    Ok(TlsOptions { ca, identity, server_name: tls.server_name.clone(), verification_disabled })
+    Ok(TlsOptions { ca, identity, server_name, verification_disabled })
 }
 
 fn pem(source: &Source) -> Result<Vec<u8>, Error> {

@@ -70,7 +70,8 @@ fn the_environment_goes_over_the_file() {
     let profile = loaded(&variables, &LoadOptions::default()).unwrap();
     assert_eq!(
         (profile.address.as_deref(), profile.namespace.as_deref()),
-        (Some("env:1"), Some("from-file"))
+        (Some("env:1"), Some("")),
+        "empty takes away"
     );
     assert_eq!(profile.grpc_meta, BTreeMap::from([("some-header".into(), "env".into())]));
     assert_eq!(profile.tls.unwrap().server_name.as_deref(), Some("name"));
@@ -149,7 +150,7 @@ fn unknown_keys_are_errors_only_when_strict() {
         "typo = 1\n[profile.a]\nadress = 'x'\n[profile.a.tls]\nserver = 'y'\n[profile.a.codec]\nkey = 'z'";
     assert_eq!(parse(text, false).unwrap().len(), 1);
     let message = parse(text, true).unwrap_err().message;
-    let keys = "typo, profile.a.tls.server, profile.a.codec.key, profile.a.adress";
+    let keys = "profile.a.adress, profile.a.codec.key, profile.a.tls.server, typo";
     assert_eq!(message, format!("the profile file has unknown keys: {keys}"));
 }
 

@@ -36,7 +36,7 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
     let metrics = Arc::new(WorkerMetrics::new(metrics, &config.namespace, &config.task_queue));
     let remote = Arc::new(Remote::new(client, config.clone(), metrics.clone()));
     let counts = Arc::new(Counts::default());
-    let permits = |kind| Permits::new(kind, &config, remote.identity(), &metrics);
+    let permits = |kind| Permits::new(kind, &config, &remote.identity(), &metrics);
     let namespace = Arc::new(Mutex::new(NamespaceFacts::default()));
     let mut it = Starting {
         remote: remote.clone(),
