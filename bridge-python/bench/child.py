@@ -15,18 +15,15 @@ import time
 ENGINE, PART, *ARGUMENTS = sys.argv[1:]
 
 if PART == "import":
-    # By its file, so that no Python package around it is imported with it. A package that is linked, not copied, lists no files.
+    # By its file, so that no Python package around it is imported with it.
     from importlib.machinery import ExtensionFileLoader
-    from importlib.metadata import files
     from importlib.util import find_spec, module_from_spec, spec_from_file_location
+    from pathlib import Path
 
-    if ENGINE == "outlast":
-        found = find_spec("outlast._native")
-        assert found and found.origin
-        stem, path = "_native", found.origin
-    else:
-        stem = "temporal_sdk_bridge"
-        path = str(next(f for f in files("temporalio") or () if f.name.startswith(stem) and f.suffix == ".so").locate())
+    package, stem = ("outlast", "_native") if ENGINE == "outlast" else ("temporalio", "temporal_sdk_bridge")
+    around = find_spec(package)
+    assert around and around.submodule_search_locations
+    path = str(next(Path(around.submodule_search_locations[0]).rglob(f"{stem}.*so")))
     before = time.perf_counter()
     spec = spec_from_file_location(stem, path, loader=ExtensionFileLoader(stem, path))
     assert spec and spec.loader
