@@ -58,11 +58,10 @@ async def flaky_double(number: int) -> int:
 
 @workflow.defn
 class Doubler:
-    """A child: a timer, then an activity."""
+    """A child: one activity."""
 
     @workflow.run
     async def run(self, number: int) -> int:
-        await asyncio.sleep(0.03)
         return await workflow.execute_activity(double, number, start_to_close_timeout=LIMIT, retry_policy=QUICKLY)
 
 
@@ -142,7 +141,7 @@ async def perform(entry: Entry) -> int:
             # What was an activity became a local one: in the first version nothing asks.
             return await local(number) if PATCHED and workflow.patched("became local") else await remote(number)
         case "together":
-            return (await asyncio.gather(remote(number), local(number), asyncio.sleep(0.02, 0)))[0]
+            return (await asyncio.gather(remote(number), local(number), remote(0)))[0]
         case "cancelled_timer":
             sleeper = asyncio.create_task(asyncio.sleep(600))
             answer = await local(number)
