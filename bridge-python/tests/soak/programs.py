@@ -89,8 +89,3 @@ def value(step: Step) -> int:
             return int(step["number"])
         case other:
             raise AssertionError(other)
-
-
-def asked(program: list[Step], kind: str) -> list[Step]:
-    """The signals or updates that the program waits for: they are never inside others."""
-    return [step for step in program if step["do"] == kind]

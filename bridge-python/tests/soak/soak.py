@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    # In place of this folder, in which `soak` would be this file.
+    sys.path[0] = str(Path(__file__).parents[1])
 
-from soak.programs import Step, answer, asked, expected, generate
+from soak.programs import Step, answer, expected, generate
 from switchover.processes import Process
 
 

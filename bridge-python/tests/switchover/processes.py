@@ -18,11 +18,10 @@ def use(engine: str) -> None:
         import outlast.compat.temporalio
 
         outlast.compat.temporalio.install()
-    import temporalio
     import temporalio.bridge.temporal_sdk_bridge as native
 
-    own = str(native.__file__).startswith(str(Path(temporalio.__file__).parent))
-    assert own == (engine == "original"), f"{engine} was asked for, but the native module is {native.__file__}"
+    ours = getattr(native, "__outlast__", False)
+    assert ours == (engine == "outlast"), f"{engine} was asked for, but the native module is {native}"
 
 
 def environment(engine: str) -> dict[str, str]:

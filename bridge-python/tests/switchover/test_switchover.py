@@ -32,9 +32,11 @@ class Fleet:
         self.queue = unique("fleet")
         self.workers: list[Process] = []
 
-    def start(self, engine: str, cache: int = 1_000) -> Process:
-        self.workers.append(Process("switchover.worker", engine, self.address, self.queue, str(cache)))
-        return self.workers[-1]
+    async def start(self, engine: str, cache: int = 1_000) -> Process:
+        worker = Process("switchover.worker", engine, self.address, self.queue, str(cache))
+        self.workers.append(worker)
+        await asyncio.to_thread(worker.ready)
+        return worker
 
     def end(self) -> None:
         for worker in self.workers:
@@ -144,7 +146,7 @@ async def test_accounts_under_load_move_between_engines_and_end_right_and_replay
         signalled = (story.signals(count) for story in stories[::2])
         return asyncio.gather(*signalled, *(story.updates(count) for story in stories[1::2]))
 
-    worker = fleet.start(FIRST)
+    worker = await fleet.start(FIRST)
     await asyncio.gather(*(story.begin() for story in stories))
     watches = [asyncio.create_task(story.watch()) for story in stories]
     # How the worker leaves, and who comes. From the fourth on the code has its patches.
@@ -157,13 +159,12 @@ async def test_accounts_under_load_move_between_engines_and_end_right_and_replay
             monkeypatch.setenv("FLEET_PATCHED", "1")
         if leave == "kill":
             worker.kill()
-            worker = fleet.start(engine)
+            worker = await fleet.start(engine)
         elif leave == "stop":
             await asyncio.to_thread(worker.stop)
-            worker = fleet.start(engine)
+            worker = await fleet.start(engine)
         else:
-            leaving, worker = worker, fleet.start(engine)
-            await asyncio.to_thread(worker.ready)
+            leaving, worker = worker, await fleet.start(engine)
             await asyncio.to_thread(leaving.stop)
         await load
     recorded = [history for story in stories for history in await story.finish()]
@@ -180,9 +181,7 @@ async def test_with_no_cache_each_task_goes_to_either_engine_and_all_is_right(
     client: Client, fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLEET_PATCHED", "1")
-    workers = [fleet.start(engine, cache=0) for engine in ENGINES]
-    for worker in workers:
-        await asyncio.to_thread(worker.ready)
+    workers = [await fleet.start(engine, cache=0) for engine in ENGINES]
     stories = [Story(client, fleet.queue, seed) for seed in range(100, 106)]
     await asyncio.gather(*(story.begin() for story in stories))
     await asyncio.gather(*(story.some(12) for story in stories))
@@ -199,7 +198,7 @@ async def test_with_no_cache_each_task_goes_to_either_engine_and_all_is_right(
 async def test_what_one_engine_recorded_the_other_replays(
     client: Client, fleet: Fleet, tmp_path: Path, recorder: str, reader: str
 ) -> None:
-    fleet.start(recorder)
+    await fleet.start(recorder)
     stories = [Story(client, fleet.queue, seed) for seed in range(200, 206)]
     await asyncio.gather(*(story.begin() for story in stories))
     await asyncio.gather(*(story.some(14) for story in stories))
@@ -213,7 +212,7 @@ async def test_an_update_that_a_worker_left_unanswered_is_answered_by_the_other_
     client: Client, fleet: Fleet, before: str, after: str
 ) -> None:
     story = Story(client, fleet.queue, 300)
-    leaving = fleet.start(before)
+    leaving = await fleet.start(before)
     await story.begin()
     kept = story.entry()
     kept.kind = "activity"
@@ -221,8 +220,8 @@ async def test_an_update_that_a_worker_left_unanswered_is_answered_by_the_other_
     leaving.kill()
     asked = story.entry()
     answer = asyncio.create_task(story.update(asked))
+    await fleet.start(after)
     with pytest.raises(WorkflowUpdateFailedError) as refused:
-        fleet.start(after)
         await story.workflow.execute_update(Account.enter_now, Entry("x", "nonsense", 1))
     assert "nobody can do nonsense" in str(refused.value.cause)
     await answer
