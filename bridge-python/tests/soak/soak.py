@@ -2,8 +2,8 @@
 
     python bridge-python/tests/soak/soak.py --workflows 10000 --workers 3 --cache 20 --seed 1 [--engine outlast]
 
-Workflows are generated from seeds (`programs.py`), `--open` of them are open at once, more than all caches hold, so most are replayed
-again and again. All workers but the first are killed (SIGKILL) at random and started anew; the first lives from the start to the end,
+Workflows are generated from seeds (`programs.py`), `--open` of them are open at once. That and their children are more than the
+caches hold, so they are replayed again and again. All workers but the first are killed (SIGKILL) at random and started anew; the first lives from the start to the end,
 and its memory is sampled: the median of the last quarter beside that of the first. A workflow that does not end within
 `--patience` seconds has failed. The end is a line of JSON, and status 1 if anything was wrong.
 """
@@ -165,11 +165,11 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workflows", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--cache", type=int, default=20)
-    parser.add_argument("--open", type=int, default=120, help="workflows that are open at once")
+    parser.add_argument("--open", type=int, default=60, help="workflows that are open at once")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", default="outlast", choices=["outlast", "original"])
-    parser.add_argument("--kill-every", type=float, default=4, help="seconds between kills, in the mean")
-    parser.add_argument("--patience", type=float, default=180, help="seconds that a workflow may take")
+    parser.add_argument("--kill-every", type=float, default=10, help="seconds between kills, in the mean")
+    parser.add_argument("--patience", type=float, default=300, help="seconds that a workflow may take")
     parser.add_argument("--inspect", type=float, default=1.0, help="the part of the histories that is read")
     return parser.parse_args(words)
 

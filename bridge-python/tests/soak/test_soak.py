@@ -32,9 +32,9 @@ def test_a_result_tells_apart_what_was_done_and_in_which_order() -> None:
 
 
 async def test_random_programs_end_right_while_their_workers_are_killed(client: Client, address: str, engine: str) -> None:
-    words = f"--workflows 120 --workers 3 --cache 5 --open 60 --seed 42 --engine {engine} --kill-every 2 --patience 60"
+    words = f"--workflows 100 --workers 3 --cache 8 --open 25 --seed 42 --engine {engine} --kill-every 4 --patience 90"
     report = await soak.Soak(client, address, soak.options(words.split())).run()
     assert report.wrong == []
-    assert report.workflows == 120
+    assert report.workflows == 100
     assert report.kills >= 2
     assert set(report.task_failures) <= {"WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND"}, report.task_failures

@@ -122,6 +122,12 @@ class Story:
             except RPCError:
                 await asyncio.sleep(0.05)
 
+    async def keep(self, folder: Path) -> None:
+        """For the reader of a failure: the histories as they are."""
+        folder.mkdir(exist_ok=True)
+        for number, history in enumerate(await histories.of(self.client, self.id, self.first_run)):
+            (folder / f"{self.id}-{number}.json").write_text(history.to_json())
+
     async def finish(self) -> list[histories.WorkflowHistory]:
         """The end: the journal is what was asked for, once each, and no run of it failed a task."""
         await self.workflow.signal(Account.close)
@@ -166,15 +172,21 @@ async def test_accounts_under_load_move_between_engines_and_end_right_and_replay
         else:
             leaving, worker = worker, await fleet.start(engine)
             await asyncio.to_thread(leaving.stop)
-        await load
+        try:
+            await load
+        except AssertionError:
+            for story in stories:
+                await story.keep(tmp_path / "failed")
+            raise
     recorded = [history for story in stories for history in await story.finish()]
+    histories.write(tmp_path, recorded)
+    for engine in set(ENGINES):
+        await histories.replay(engine, tmp_path, len(recorded))
+    # No query failed, and no account went back.
     for watch in watches:
         watch.cancel()
     for ended in await asyncio.gather(*watches, return_exceptions=True):
         assert isinstance(ended, asyncio.CancelledError), ended
-    histories.write(tmp_path, recorded)
-    for engine in set(ENGINES):
-        await histories.replay(engine, tmp_path, len(recorded))
 
 
 async def test_with_no_cache_each_task_goes_to_either_engine_and_all_is_right(
