@@ -35,6 +35,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +159,15 @@ def wheels(engines: list[str], wheel: Path | None) -> list[Row]:
 
 def recompressed(package: str) -> int:
     """The size of a wheel of what is installed, without what the interpreter has made of it since."""
+    listed = [Path(str(file.locate())) for file in distribution(package).files or [] if ".." not in file.parts]
+    spec = find_spec(package)
+    # A package that is linked, not copied, has its files elsewhere.
+    found = Path(spec.submodule_search_locations[0]).rglob("*") if spec and spec.submodule_search_locations else iter(())
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in distribution(package).files or []:
-            if file.suffix != ".pyc" and ".." not in file.parts and file.locate().exists():  # type: ignore[attr-defined]
-                archive.write(str(file.locate()), str(file))
+        for file in sorted({*listed, *found}):
+            if file.suffix != ".pyc" and file.is_file():
+                archive.write(file)
     return buffer.tell()
 
 

@@ -16,7 +16,7 @@ from support import eventually, unique
 from switchover import histories
 from switchover.fleet import KINDS, LIMIT, Account, Book, Entry
 from switchover.processes import Process
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.client import Client, WorkflowHandle, WorkflowHistory, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError
 
 ENGINES = os.environ.get("OUTLAST_SWITCH", "outlast,original").split(",")
@@ -128,7 +128,7 @@ class Story:
         for number, history in enumerate(await histories.of(self.client, self.id, self.first_run)):
             (folder / f"{self.id}-{number}.json").write_text(history.to_json())
 
-    async def finish(self) -> list[histories.WorkflowHistory]:
+    async def finish(self) -> list[WorkflowHistory]:
         """The end: the journal is what was asked for, once each, and no run of it failed a task."""
         await self.workflow.signal(Account.close)
         book = await self.workflow.result()
@@ -173,8 +173,11 @@ async def test_accounts_under_load_move_between_engines_and_end_right_and_replay
             leaving, worker = worker, await fleet.start(engine)
             await asyncio.to_thread(leaving.stop)
         try:
+            await asyncio.wait([load, *watches], return_when=asyncio.FIRST_COMPLETED)
+            for watch in filter(asyncio.Task.done, watches):
+                watch.result()
             await load
-        except AssertionError:
+        except Exception:
             for story in stories:
                 await story.keep(tmp_path / "failed")
             raise
