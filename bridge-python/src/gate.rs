@@ -44,10 +44,11 @@ impl Drop for Inside {
     }
 }
 
-/// Runs `f` with the interpreter attached to this native thread; `None` when the interpreter is about to end.
+/// Runs `f` with the interpreter attached to this native thread; `None` when the interpreter is about to end. Other tasks
+/// of the runtime go on meanwhile, on another thread.
 pub fn attach<R>(f: impl FnOnce(Python<'_>) -> R) -> Option<R> {
     let _inside = Inside::enter()?;
-    Python::try_attach(f)
+    tokio::task::block_in_place(|| Python::try_attach(f))
 }
 
 fn close() {

@@ -28,6 +28,10 @@ pub struct RuntimeRef {
 const HEARTBEAT_INTERVALS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(60);
 
+/// Python runs on one thread at a time, and spends more on each task than we do: one thread of ours keeps up with it, and
+/// wakes no other. One that waits for Python gives its place to a new one (`gate::attach`).
+const THREADS: usize = 1;
+
 #[pyfunction]
 fn init_runtime(py: Python<'_>, options: RuntimeOptions) -> PyResult<RuntimeRef> {
     py.detach(|| start(options))
@@ -43,7 +47,7 @@ fn start(options: RuntimeOptions) -> PyResult<RuntimeRef> {
         let text = format!("heartbeat_interval ({interval:?}) must be between 1s and 60s");
         return Err(value_error(format!("Invalid runtime options: {text}")));
     }
-    let options = outlast_core::RuntimeOptions { logs, ..Default::default() };
+    let options = outlast_core::RuntimeOptions { logs, threads: Some(THREADS), ..Default::default() };
     let core = Runtime::new(options)
         .map_err(|error| runtime_error(format!("Failed initializing runtime: {error}")))?;
     let measured = telemetry.metrics.map(|config| exporters::start(config, &core)).transpose()?;

@@ -66,6 +66,13 @@ fn act(shared: &Arc<Shared>, output: Output, phase: Phase, facts: &mut JoinSet<I
             let shared = shared.clone();
             facts.spawn(async move { shared.announce().await });
         }
+        Output::Settle => {
+            let shared = shared.clone();
+            facts.spawn(async move {
+                shared.settled().await;
+                Input::Settled
+            });
+        }
         Output::AbortPolls => shared.set_polling(Polling::Aborted),
         Output::Drain => {
             let shared = shared.clone();

@@ -8,6 +8,7 @@ use outlast_machine::time::Time;
 
 use crate::clock::Clock;
 use crate::pollers::Polled;
+use crate::recent::Recent;
 
 /// Counted by the loops, read by heartbeats.
 #[derive(Debug, Default)]
@@ -23,6 +24,7 @@ pub(crate) struct Counts {
     pub(crate) sticky_hits: AtomicI32,
     pub(crate) sticky_misses: AtomicI32,
     pub(crate) cached_runs: AtomicUsize,
+    pub(crate) recent: Recent,
 }
 
 /// Tasks of one kind.

@@ -5,6 +5,7 @@
 //! history means is the machine's affair, how a call reaches the server the client's.
 
 mod activity;
+mod calls;
 mod clock;
 mod conduct;
 mod config;
@@ -17,6 +18,7 @@ mod nexus;
 mod permits;
 mod poll;
 pub mod pollers;
+mod recent;
 mod remote;
 mod replayer;
 mod set;

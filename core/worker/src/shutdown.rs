@@ -11,10 +11,10 @@ use outlast_machine::time::Time;
 /// How long a server that promised to end our polls may take, and how long aborted polls may.
 const POLLS_PATIENCE: Duration = Duration::from_secs(5);
 /// Without a promise: a poll that is dropped while its task is on the way loses the task to a timeout. Polls are dropped
-/// once none was answered for so long.
-const SETTLING: Duration = Duration::from_millis(100);
+/// once none was answered for so long, or as soon as nothing is on the way that this worker knows of.
+pub(crate) const SETTLING: Duration = Duration::from_millis(100);
 /// How long they may be answered one after the other.
-const SETTLING_MAX: Duration = Duration::from_secs(2);
+pub(crate) const SETTLING_MAX: Duration = Duration::from_secs(2);
 
 /// Where the end stands. `hard` is when it is over, whatever is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) enum Phase {
     /// Nobody has asked for an end.
     Running,
     /// No poll starts; those in flight may be answered until then, or as long as tasks come, until `latest`.
-    EndingPolls { until: Time, latest: Time, hard: Time },
+    EndingPolls { until: Time, latest: Time, hard: Time, promised: bool },
     /// No poll starts; those in flight were dropped.
     AbortingPolls { until: Time, hard: Time },
     /// What the language holds is finished, runs leave the cache.
@@ -48,6 +48,8 @@ pub(crate) enum Input {
     Announced,
     /// The server did not take the announcement, so it will not end polls either, whatever it promised.
     NotAnnounced,
+    /// Nothing that this worker did lately can bring a task any more.
+    Settled,
     /// No poll is in flight, and none will start.
     PollsEnded,
     /// The halves hold nothing any more.
@@ -61,6 +63,8 @@ pub(crate) enum Output {
     /// Tell the server, once and without a second try; start the grace of activities. [`Input::Announced`] or
     /// [`Input::NotAnnounced`] must follow.
     Announce,
+    /// Watch for the moment when no more tasks are to be expected: [`Input::Settled`] follows, if it comes soon.
+    Settle,
     /// Drop the polls that are in flight; [`Input::PollsEnded`] must follow.
     AbortPolls,
     /// Let all runs leave the cache; [`Input::Idle`] must follow when nothing is held any more.
@@ -110,43 +114,68 @@ impl Shutdown {
                     true => (POLLS_PATIENCE, POLLS_PATIENCE),
                     false => (SETTLING, SETTLING_MAX),
                 };
-                P::EndingPolls { until: now + patience, latest: now + longest, hard: now + self.limit }
+                P::EndingPolls {
+                    until: now + patience,
+                    latest: now + longest,
+                    hard: now + self.limit,
+                    promised: server_ends_polls,
+                }
             }
-            (P::Running, I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick { .. }) => {
-                P::Running
-            }
+            (
+                P::Running,
+                I::Announced | I::NotAnnounced | I::Settled | I::PollsEnded | I::Idle | I::Tick { .. },
+            ) => P::Running,
 
             (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::PollsEnded) => self.drain(hard),
             (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::Tick { .. }) if now >= hard => {
                 self.down(Ending::Deadline)
             }
-            (P::EndingPolls { until, latest, hard }, I::NotAnnounced) => {
-                let (until, latest) = (until.min(now + SETTLING), latest.min(now + SETTLING_MAX));
-                P::EndingPolls { until, latest, hard }
+            // What the server sent before its answer to the announcement has come.
+            (phase @ P::EndingPolls { promised: false, .. }, I::Announced) => {
+                self.out.push_back(Output::Settle);
+                phase
             }
-            (P::EndingPolls { latest, hard, .. }, I::Tick { tasks_came: true }) if now < latest => {
-                P::EndingPolls { until: latest.min(now + SETTLING), latest, hard }
+            (P::EndingPolls { until, latest, hard, .. }, I::NotAnnounced) => {
+                self.out.push_back(Output::Settle);
+                let (until, latest) = (until.min(now + SETTLING), latest.min(now + SETTLING_MAX));
+                P::EndingPolls { until, latest, hard, promised: false }
+            }
+            (P::EndingPolls { hard, promised: false, .. }, I::Settled) => self.abort(now, hard),
+            (P::EndingPolls { latest, hard, promised, .. }, I::Tick { tasks_came: true }) if now < latest => {
+                P::EndingPolls { until: latest.min(now + SETTLING), latest, hard, promised }
             }
             (P::EndingPolls { until, hard, .. }, I::Tick { .. }) if now >= until => self.abort(now, hard),
             (P::AbortingPolls { until, hard }, I::Tick { .. }) if now >= until => self.drain(hard),
-            (phase @ P::EndingPolls { .. }, I::Asked { .. } | I::Announced | I::Idle | I::Tick { .. }) => {
-                phase
-            }
+            (
+                phase @ P::EndingPolls { .. },
+                I::Asked { .. } | I::Announced | I::Settled | I::Idle | I::Tick { .. },
+            ) => phase,
             (
                 phase @ P::AbortingPolls { .. },
-                I::Asked { .. } | I::Announced | I::NotAnnounced | I::Idle | I::Tick { .. },
+                I::Asked { .. } | I::Announced | I::NotAnnounced | I::Settled | I::Idle | I::Tick { .. },
             ) => phase,
 
             (P::Draining { .. }, I::Idle) => self.down(Ending::Clean),
             (P::Draining { hard }, I::Tick { .. }) if now >= hard => self.down(Ending::Deadline),
             (
                 phase @ P::Draining { .. },
-                I::Asked { .. } | I::Announced | I::NotAnnounced | I::PollsEnded | I::Tick { .. },
+                I::Asked { .. }
+                | I::Announced
+                | I::NotAnnounced
+                | I::Settled
+                | I::PollsEnded
+                | I::Tick { .. },
             ) => phase,
 
             (
                 phase @ P::Down(_),
-                I::Asked { .. } | I::Announced | I::NotAnnounced | I::PollsEnded | I::Idle | I::Tick { .. },
+                I::Asked { .. }
+                | I::Announced
+                | I::NotAnnounced
+                | I::Settled
+                | I::PollsEnded
+                | I::Idle
+                | I::Tick { .. },
             ) => phase,
         };
     }
@@ -192,7 +221,7 @@ mod tests {
     const ASKED_WITH_PROMISE: Input = Input::Asked { server_ends_polls: true };
     const QUIET: Input = Input::Tick { tasks_came: false };
     const BUSY: Input = Input::Tick { tasks_came: true };
-    use Output::{AbortPolls, Announce, CloseDoors, Drain};
+    use Output::{AbortPolls, Announce, CloseDoors, Drain, Settle};
 
     #[test]
     fn without_a_promise_polls_are_soon_aborted() {
@@ -208,7 +237,7 @@ mod tests {
             phase
         };
         let (until, latest, hard) = (at(1) + SETTLING, at(2), at(60));
-        assert_eq!(settling(1), Phase::EndingPolls { until, latest, hard });
+        assert_eq!(settling(1), Phase::EndingPolls { until, latest, hard, promised: false });
         assert!(matches!(settling(2), Phase::AbortingPolls { .. }));
     }
 
@@ -233,7 +262,18 @@ mod tests {
     #[test]
     fn a_server_that_says_unimplemented_after_promising_is_not_waited_for() {
         let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (0, Input::NotAnnounced), (1, QUIET)]);
-        assert_eq!(out, [Announce, AbortPolls]);
+        assert_eq!(out, [Announce, Settle, AbortPolls]);
+    }
+
+    #[test]
+    fn polls_are_aborted_as_soon_as_nothing_is_on_the_way() {
+        for answer in [Input::Announced, Input::NotAnnounced] {
+            let (out, phase) = play(&[(0, ASKED), (0, answer), (0, Input::Settled)]);
+            assert_eq!(out, [Announce, Settle, AbortPolls]);
+            assert_eq!(phase, Phase::AbortingPolls { until: at(5), hard: at(60) });
+        }
+        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (0, Input::Announced), (1, Input::Settled)]);
+        assert_eq!(out, [Announce], "the server ends them");
     }
 
     #[test]

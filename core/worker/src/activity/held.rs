@@ -28,6 +28,8 @@ struct Entry {
     /// When the workflow asked for it.
     wanted: Time,
     of_type: Measured,
+    /// The workflow that waits for it at the server.
+    run: Bytes,
 }
 
 enum Measured {
@@ -51,8 +53,10 @@ impl Held {
         }
         permit.mark_used(SlotUse::Activity { activity_type: start.activity_type.clone() });
         let wanted = start.scheduled_time.map_or(now, Time::from);
+        let run = start.workflow_execution.as_ref().map_or("", |execution| &execution.run_id);
+        let run = Bytes::copy_from_slice(run.as_bytes());
         let of_type = Measured::Remote(of_type);
-        self.tasks.insert(token, Entry { _permit: Some(permit), since: now, wanted, of_type });
+        self.tasks.insert(token, Entry { _permit: Some(permit), since: now, wanted, of_type, run });
     }
 
     pub(super) fn local(&mut self, now: Time, token: Bytes, start: &Start, mut permit: Option<Permit>) {
@@ -62,8 +66,8 @@ impl Held {
             permit.mark_used(SlotUse::LocalActivity { activity_type: start.activity_type.clone() });
         }
         let wanted = start.scheduled_time.map_or(now, Time::from);
-        self.tasks
-            .insert(token, Entry { _permit: permit, since: now, wanted, of_type: Measured::Local(of_type) });
+        let of_type = Measured::Local(of_type);
+        self.tasks.insert(token, Entry { _permit: permit, since: now, wanted, of_type, run: Bytes::new() });
     }
 
     /// The language is done with it. The slot stays until [`Held::done`].
@@ -76,6 +80,7 @@ impl Held {
         };
         let counts = match &entry.of_type {
             Measured::Remote(of_type) => {
+                self.counts.recent.told(now, entry.run.clone());
                 of_type.execution.observe(ran);
                 match status {
                     Status::Completed(_) => of_type.succeeded.observe(whole),

@@ -21,10 +21,10 @@ use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure,
 use outlast_proto::temporal::api::workflowservice::v1::PollActivityTaskQueueResponse;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 
 pub(crate) use table::{BeatReply, Report};
 
+use crate::calls::{Broken, Calls};
 use crate::clock::{Clock, instant, until};
 use crate::config::WorkerConfig;
 use crate::counts::Counts;
@@ -82,7 +82,7 @@ struct Loop {
     table: table::Table,
     locals: local::Locals,
     held: held::Held,
-    calls: JoinSet<Done>,
+    calls: Calls<Done>,
     /// A slot for a local activity is being waited for.
     reserving: bool,
     spare: Option<Permit>,
@@ -108,7 +108,7 @@ pub(crate) async fn run(
         namespace: config.namespace.clone(),
         table: table::Table::new(limits),
         locals: local::Locals::default(),
-        calls: JoinSet::new(),
+        calls: Calls::new(),
         reserving: false,
         spare: None,
         idle: None,
@@ -120,7 +120,7 @@ pub(crate) async fn run(
                 Some(arrival) => it.take(clock.now(), arrival),
                 None => return,
             },
-            Some(done) = it.calls.join_next() => it.done(clock.now(), done),
+            done = it.calls.next() => it.done(clock.now(), done),
             () = until(it.table.deadline()) => it.table.handle(instant(), table::Input::Tick),
             () = clock.until(it.locals.deadline()) => it.locals.handle(clock.now(), local::Input::Tick),
         }
@@ -150,7 +150,7 @@ impl Loop {
         }
     }
 
-    fn done(&mut self, now: Time, done: Result<Done, tokio::task::JoinError>) {
+    fn done(&mut self, now: Time, done: Result<Done, Broken>) {
         match done {
             Ok(Done::BeatTaken(token, reply)) => {
                 self.table.handle(instant(), table::Input::BeatTaken(token, reply));
@@ -172,7 +172,7 @@ impl Loop {
                 self.spare = permit;
                 self.locals.handle(now, local::Input::Slot);
             }
-            Err(error) => tracing::error!(%error, "a call broke off"),
+            Err(error) => tracing::error!("{error}"),
         }
     }
 
@@ -187,7 +187,7 @@ impl Loop {
         if self.locals.waiting() > 0 && !self.reserving {
             self.reserving = true;
             let permits = self.around.local_permits.clone();
-            self.calls.spawn(async move { Done::LocalSlot(permits.reserve().await.ok()) });
+            self.calls.start(async move { Done::LocalSlot(permits.reserve().await.ok()) });
         }
         if self.table.is_empty()
             && self.locals.is_empty()
@@ -203,14 +203,14 @@ impl Loop {
         match output {
             table::Output::Cancel(token, cancel) => self.cancel(token, cancel),
             table::Output::Beat(token, details) => {
-                self.calls.spawn(async move {
+                self.calls.start(async move {
                     let reply = remote.beat(token.clone(), details).await;
                     Done::BeatTaken(token, reply)
                 });
             }
             table::Output::Report(token, report) => {
                 let report = fits(facts(&self.around.namespace).sizes, report);
-                self.calls.spawn(async move {
+                self.calls.start(async move {
                     let result = remote.report_activity(token.clone(), report).await;
                     Done::Reported(token, result)
                 });

@@ -14,10 +14,10 @@ use outlast_proto::coresdk::nexus::{NexusTask, nexus_task::Variant, nexus_task_c
 use outlast_proto::temporal::api::nexus::v1::{Response, request, response};
 use outlast_proto::temporal::api::workflowservice::v1::PollNexusTaskQueueResponse;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 
 pub(crate) use table::Report;
 
+use crate::calls::{Broken, Calls};
 use crate::clock::Clock;
 use crate::counts::Counts;
 use crate::handout::Handout;
@@ -54,7 +54,7 @@ struct Loop {
     held: BTreeMap<Bytes, Held>,
     metrics: Arc<WorkerMetrics>,
     counts: Arc<Counts>,
-    calls: JoinSet<(Bytes, Result<(), Error>)>,
+    calls: Calls<(Bytes, Result<(), Error>)>,
     idle: Option<oneshot::Sender<()>>,
 }
 
@@ -67,7 +67,7 @@ pub(crate) async fn run(
     counts: Arc<Counts>,
     mut inbox: mpsc::UnboundedReceiver<Arrival>,
 ) {
-    let (table, calls) = (table::Table::default(), JoinSet::new());
+    let (table, calls) = (table::Table::default(), Calls::new());
     let mut it = Loop { remote, tasks, table, held: BTreeMap::new(), metrics, counts, calls, idle: None };
     loop {
         it.act();
@@ -76,7 +76,7 @@ pub(crate) async fn run(
                 Some(arrival) => it.take(clock.now(), arrival),
                 None => return,
             },
-            Some(done) = it.calls.join_next() => it.done(clock.now(), done),
+            done = it.calls.next() => it.done(clock.now(), done),
             () = clock.until(it.table.deadline()) => it.table.handle(clock.now(), table::Input::Tick),
         }
     }
@@ -88,6 +88,8 @@ impl Loop {
             Arrival::Task(task, permit) => self.start(now, *task, permit),
             Arrival::Completed(token, status) => {
                 self.measure(now, &token, &status);
+                // Of whichever workflow asked for it; its run is not told.
+                self.counts.recent.told(now, Bytes::new());
                 self.table.handle(now, table::Input::Completed(token, status));
             }
             Arrival::ShutDown(grace) => self.table.handle(now, table::Input::ShutDown(grace)),
@@ -95,7 +97,7 @@ impl Loop {
         }
     }
 
-    fn done(&mut self, now: Time, done: Result<(Bytes, Result<(), Error>), tokio::task::JoinError>) {
+    fn done(&mut self, now: Time, done: Result<(Bytes, Result<(), Error>), Broken>) {
         match done {
             Ok((token, result)) => {
                 match result {
@@ -109,7 +111,7 @@ impl Loop {
                 }
                 self.table.handle(now, table::Input::Reported(token));
             }
-            Err(error) => tracing::error!(%error, "a call broke off"),
+            Err(error) => tracing::error!("{error}"),
         }
     }
 
@@ -123,7 +125,7 @@ impl Loop {
                 }
                 table::Output::Report(token, report) => {
                     let remote = self.remote.clone();
-                    self.calls.spawn(async move {
+                    self.calls.start(async move {
                         let result = remote.report_nexus(token.clone(), report).await;
                         (token, result)
                     });

@@ -8,12 +8,13 @@ use super::lane::{Judge, Lane, PollHints, Polled, Stop, Stopper, Verdict};
 use super::scaling::PollOutcome;
 use crate::slots::{Boxed, Closed, Permit, Slots};
 use crate::throttle::TokenBucket;
-use std::collections::{HashMap, VecDeque};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
 /// What [`Pollers`] is made of.
@@ -76,8 +77,7 @@ impl<T: Send + 'static, E: Send + 'static> Pollers<T, E> {
             lanes: options.lanes.into_iter().map(LaneState::new).collect(),
             rate: options.rate,
             verdict: options.verdict,
-            polls: JoinSet::new(),
-            lane_of: HashMap::new(),
+            polls: FuturesUnordered::new(),
             reserving: None,
             arrived: VecDeque::new(),
             out: sender,
@@ -163,15 +163,16 @@ impl<T, E> LaneState<T, E> {
     }
 }
 
-type PollEnd<T, E> = (Permit, Result<Polled<T>, E>);
+/// The lane, and what its poll brought.
+type PollEnd<T, E> = (usize, Permit, Result<Polled<T>, E>);
 
 struct Driver<T, E> {
     slots: Slots,
     lanes: Vec<LaneState<T, E>>,
     rate: Option<TokenBucket>,
     verdict: Judge<E>,
-    polls: JoinSet<PollEnd<T, E>>,
-    lane_of: HashMap<Id, usize>,
+    /// Driven here: an answer wakes the driver and nobody else.
+    polls: FuturesUnordered<Boxed<'static, PollEnd<T, E>>>,
     /// The lane that waits for a permit. Kept over turns of the loop: who waits keeps its place in line.
     reserving: Option<(usize, Boxed<'static, Result<Permit, Closed>>)>,
     /// At most as many as there were polls in flight.
@@ -185,7 +186,7 @@ struct Driver<T, E> {
 enum Woke<T, E> {
     Stopped,
     Room,
-    Ended(Result<(Id, PollEnd<T, E>), JoinError>),
+    Ended(PollEnd<T, E>),
     Reserved(usize, Result<Permit, Closed>),
     Time,
     NobodyLeft,
@@ -221,7 +222,7 @@ impl<T: Send + 'static, E: Send + 'static> Driver<T, E> {
                 (Ok(_), None) => Woke::Room,
                 (Err(_), _) => Woke::NobodyLeft,
             },
-            Some(ended) = self.polls.join_next_with_id() => Woke::Ended(ended),
+            Some(ended) = self.polls.next() => Woke::Ended(ended),
             Some((lane, permit)) = reserved(&mut self.reserving), if !untaken && !has_arrived => {
                 Woke::Reserved(lane, permit)
             }
@@ -265,27 +266,19 @@ impl<T: Send + 'static, E: Send + 'static> Driver<T, E> {
         let state = &mut self.lanes[lane];
         let hints = PollHints { timeout: state.lane.scaling.timeout(now.into_std()) };
         let poll = (state.lane.poll)(hints);
-        let task = self.polls.spawn(async move { (permit, poll.await) });
-        self.lane_of.insert(task.id(), lane);
+        self.polls.push(Box::pin(async move { (lane, permit, poll.await) }));
         state.change(state.in_flight + 1);
     }
 
-    fn ended(&mut self, ended: Result<(Id, PollEnd<T, E>), JoinError>, now: Instant) {
-        let (id, end) = match ended {
-            Ok((id, end)) => (id, Some(end)),
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(aborted) => (aborted.id(), None),
-        };
-        let Some(lane) = self.lane_of.remove(&id) else { return };
+    fn ended(&mut self, (lane, permit, end): PollEnd<T, E>, now: Instant) {
         let state = &mut self.lanes[lane];
         state.change(state.in_flight - 1);
         match end {
-            Some((permit, Ok(polled))) => self.polled(lane, permit, polled, now),
-            Some((permit, Err(error))) => {
+            Ok(polled) => self.polled(lane, permit, polled, now),
+            Err(error) => {
                 drop(permit);
                 self.failed(lane, error, now);
             }
-            None => {}
         }
     }
 
@@ -334,7 +327,10 @@ impl<T: Send + 'static, E: Send + 'static> Driver<T, E> {
         self.reserving = None;
         let how = *self.stopped.borrow_and_update();
         match how {
-            Some(Stop::Abort) => self.polls.abort_all(),
+            Some(Stop::Abort) => {
+                self.polls.clear();
+                self.lanes.iter_mut().for_each(|lane| lane.change(0));
+            }
             Some(Stop::Drain) | None => {}
         }
     }

@@ -2,7 +2,9 @@
 //! namespace.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use outlast_machine::time::Time;
 use outlast_proto::coresdk;
 use outlast_proto::lens::{api, lang};
 use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
@@ -15,10 +17,13 @@ use crate::heartbeat::Vitals;
 use crate::permits::Permit;
 use crate::poll::Polling;
 use crate::remote::Remote;
-use crate::shutdown::Input as ShutdownInput;
+use crate::shutdown::{Input as ShutdownInput, SETTLING, SETTLING_MAX};
 use crate::sizes::SizeLimits;
 use crate::workflow::Shards;
 use crate::{activity, nexus};
+
+/// How soon a worker that ends looks again whether tasks are to be expected.
+const LOOKED_AGAIN: Duration = Duration::from_millis(3);
 
 /// What the caller, the loops and the conductor share.
 pub(crate) struct Shared {
@@ -129,6 +134,23 @@ impl Shared {
         let vitals = &self.vitals;
         let all = [&vitals.workflow_tasks, &vitals.activities, &vitals.nexus_tasks];
         all.into_iter().map(|permits| permits.slots().counts().used_ever).sum()
+    }
+
+    /// Returns when no task is held and nothing was told lately that could bring one; at the latest when it no longer
+    /// matters.
+    pub(crate) async fn settled(&self) {
+        let clock = self.vitals.clock;
+        let latest = clock.now() + SETTLING_MAX;
+        while clock.now() < latest && !self.is_settled(clock.now()) {
+            tokio::time::sleep(LOOKED_AGAIN).await;
+        }
+    }
+
+    fn is_settled(&self, now: Time) -> bool {
+        let vitals = &self.vitals;
+        let all = [&vitals.workflow_tasks, &vitals.activities, &vitals.nexus_tasks];
+        let held = all.into_iter().any(|permits| permits.slots().counts().used > 0);
+        !held && !vitals.counts.recent.may_bring(now, SETTLING)
     }
 
     /// Halves that have ended need not know that the worker ends, or how long they have.

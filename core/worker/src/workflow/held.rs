@@ -85,6 +85,14 @@ impl Held {
             entry.of_type.task_execution.observe(now.since(entry.since));
         }
         self.counts.workflow_tasks.processed();
+        if let Some(entry) = self.tasks.get(&done.ticket) {
+            self.counts.recent.told(now, entry.run.bytes());
+        }
+    }
+
+    /// The workflow closed: nothing comes of what was told for it.
+    pub(super) fn closed(&self, run: &RunId) {
+        self.counts.recent.closed(&run.bytes());
     }
 
     /// The answer of this task is too large for the namespace.
@@ -94,7 +102,8 @@ impl Held {
         }
     }
 
-    pub(super) fn fails(&self, run: &RunId, failed: &mut TaskFailure) {
+    pub(super) fn fails(&self, now: Time, run: &RunId, failed: &mut TaskFailure) {
+        self.counts.recent.told(now, run.bytes());
         if self.tasks.get(&failed.ticket).is_some_and(|entry| entry.oversized) {
             failed.cause = WorkflowTaskFailedCause::PayloadsTooLarge.into();
         }

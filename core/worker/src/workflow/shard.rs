@@ -11,11 +11,11 @@ use outlast_proto::lens::api;
 use outlast_proto::lens::api::command::Attributes;
 use outlast_proto::lens::lang::remove_from_cache::EvictionReason;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 
 use super::held::Held;
 use super::{Arrival, Eager, Surroundings};
 use crate::activity;
+use crate::calls::{Broken, Calls};
 use crate::permits::Permit;
 use crate::remote::Accepted;
 use crate::sizes;
@@ -24,7 +24,7 @@ use crate::worker::facts;
 /// What a call of the loop came to.
 enum Done {
     Page(RunId, Result<Page, FetchFailed>),
-    Completed { run: RunId, ticket: Ticket, reply: Result<Accepted, Error>, eager: Vec<Permit> },
+    Completed { run: RunId, ticket: Ticket, closes: bool, reply: Result<Accepted, Error>, eager: Vec<Permit> },
     Told(RunId, Result<(), Error>),
     Oversized(RunId, String),
 }
@@ -33,7 +33,7 @@ struct Loop {
     around: Arc<Surroundings>,
     shard: Shard,
     held: Held,
-    calls: JoinSet<Done>,
+    calls: Calls<Done>,
     /// The worker ends. Polls in flight may still bring tasks.
     ending: bool,
     draining: Option<Draining>,
@@ -52,7 +52,7 @@ pub(crate) async fn run(
 ) {
     let clock = around.clock;
     let held = Held::new(around.metrics.clone(), around.counts.clone());
-    let mut it = Loop { around, shard, held, calls: JoinSet::new(), ending: false, draining: None };
+    let mut it = Loop { around, shard, held, calls: Calls::new(), ending: false, draining: None };
     loop {
         while let Some(output) = it.shard.poll() {
             it.act(output);
@@ -67,7 +67,7 @@ pub(crate) async fn run(
                 Some(arrival) => it.arrived(arrival),
                 None => return,
             },
-            Some(done) = it.calls.join_next() => it.done(done),
+            done = it.calls.next() => it.done(done),
             () = clock.until(deadline) => Some(Input::Tick),
         };
         if let Some(input) = input {
@@ -129,7 +129,7 @@ impl Loop {
             }
             Output::Fetch(fetch) => {
                 let fetches = self.around.fetches.clone();
-                self.calls.spawn(async move {
+                self.calls.start(async move {
                     let _turn = fetches.acquire().await;
                     let run = fetch.run.clone();
                     Done::Page(run, remote.fetch(fetch).await)
@@ -139,11 +139,11 @@ impl Loop {
             Output::CancelLocal(run, name) => self.activities(activity::Arrival::CancelLocal(run, name)),
             Output::Complete(run, done) => self.complete(run, *done),
             Output::Fail(run, mut failed) => {
-                self.held.fails(&run, &mut failed);
-                self.calls.spawn(async move { Done::Told(run, remote.fail(failed).await) });
+                self.held.fails(self.around.clock.now(), &run, &mut failed);
+                self.calls.start(async move { Done::Told(run, remote.fail(failed).await) });
             }
             Output::Answer(run, answer) => {
-                self.calls.spawn(async move { Done::Told(run, remote.answer(answer).await) });
+                self.calls.start(async move { Done::Told(run, remote.answer(answer).await) });
             }
             Output::Done(ticket) => self.held.done(ticket),
             Output::Forgotten(run, eviction) => self.forgotten(&run, eviction),
@@ -162,26 +162,29 @@ impl Loop {
         let remote = self.around.remote.clone();
         if let Err(message) = sizes::check(facts(&self.around.namespace).sizes, &done.commands) {
             self.held.oversized(done.ticket);
-            self.calls.spawn(async move { Done::Oversized(run, message) });
+            self.calls.start(async move { Done::Oversized(run, message) });
             return;
         }
         let eager = reserve(self.around.eager.as_ref(), &mut done.commands);
-        let ticket = done.ticket;
+        let (ticket, closes) = (done.ticket, done.closes);
         self.held.completes(self.around.clock.now(), &done);
         // Local activities that run need a next task to be recorded in, here: only then does a worker that ends ask for one.
         let stays = done.force_new_task || !(self.ending || done.leaves);
-        self.calls.spawn(async move {
+        self.calls.start(async move {
             let reply = remote.complete(done, stays).await;
-            Done::Completed { run, ticket, reply, eager }
+            Done::Completed { run, ticket, closes, reply, eager }
         });
     }
 
-    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) -> Option<Input> {
+    fn done(&mut self, done: Result<Done, Broken>) -> Option<Input> {
         match done {
             Ok(Done::Page(run, page)) => Some(Input::Page(run, page)),
             Ok(Done::Oversized(run, message)) => Some(Input::Reported(run, Reply::TooLarge { message })),
             Ok(Done::Told(run, result)) => Some(Input::Reported(run, told(result))),
-            Ok(Done::Completed { run, ticket, reply, eager }) => {
+            Ok(Done::Completed { run, ticket, closes, reply, eager }) => {
+                if closes && reply.is_ok() {
+                    self.held.closed(&run);
+                }
                 let reply = match reply {
                     Ok(accepted) => self.accepted(ticket, accepted, eager),
                     Err(error) => refused(error),
@@ -189,7 +192,7 @@ impl Loop {
                 Some(Input::Reported(run, reply))
             }
             Err(error) => {
-                tracing::error!(%error, "a call broke off");
+                tracing::error!("{error}");
                 None
             }
         }

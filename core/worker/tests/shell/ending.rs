@@ -78,7 +78,7 @@ async fn a_worker_that_was_never_polled_ends_at_once() {
 async fn polls_are_aborted_and_the_server_is_told() {
     let server = Server::new();
     let worker = Worker::new(server.client(), activities()).unwrap();
-    assert_eq!(end(server.clone(), worker).await, (Ending::Clean, SETTLING));
+    assert_eq!(end(server.clone(), worker).await, (Ending::Clean, Duration::ZERO));
     assert!(server.dropped_polls() > 0);
     let said: api::ShutdownWorkerRequest = server.heard("ShutdownWorker").await;
     assert_eq!((said.identity.as_str(), said.task_queue.as_str()), ("tester", "q"));
@@ -132,17 +132,17 @@ async fn a_promise_that_is_broken_by_silence_costs_five_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn no_answer_to_the_announcement_holds_the_end_up() {
-    for answer in [
-        Answer::Fails(Code::Unimplemented, "what?"),
-        Answer::Fails(Code::Unavailable, "gone"),
-        Answer::Fails(Code::Internal, "oops"),
-        Answer::Silence,
+    for (answer, takes) in [
+        (Answer::Fails(Code::Unimplemented, "what?"), Duration::ZERO),
+        (Answer::Fails(Code::Unavailable, "gone"), Duration::ZERO),
+        (Answer::Fails(Code::Internal, "oops"), Duration::ZERO),
+        (Answer::Silence, SETTLING),
     ] {
         let server = Server::new();
         server.answer("ShutdownWorker", answer);
         let worker = Worker::new(server.client(), activities()).unwrap();
         let (ending, took) = end(server, worker).await;
-        assert_eq!((ending, took), (Ending::Clean, SETTLING));
+        assert_eq!((ending, took), (Ending::Clean, takes));
     }
 }
 
@@ -154,8 +154,22 @@ async fn a_server_that_promised_and_then_knows_nothing_of_it_is_not_waited_for()
         let worker = Worker::new(server.client(), activities()).unwrap();
         promised(&server, &worker).await;
         let (ending, took) = end(server, worker).await;
-        assert_eq!((ending, took), (Ending::Clean, SETTLING));
+        assert_eq!((ending, took), (Ending::Clean, Duration::ZERO));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_may_bring_the_next_task_keeps_polls_open_for_a_moment() {
+    let server = Server::new();
+    let worker = Worker::new(server.client(), activities()).unwrap();
+    server.give(POLL, &task());
+    worker.poll_activity_task().await.unwrap();
+    worker.complete_activity_task(done()).unwrap();
+    let _: api::RespondActivityTaskCompletedRequest = server.heard("RespondActivityTaskCompleted").await;
+    tokio::time::sleep(SETTLING / 2).await;
+    let (ending, took) = end(server, worker).await;
+    assert_eq!(ending, Ending::Clean);
+    assert!(took > SETTLING / 3 && took < SETTLING, "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
