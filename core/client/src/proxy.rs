@@ -91,7 +91,9 @@ fn check(head: &[u8]) -> Result<()> {
     if version.starts_with("HTTP/1.") && code.len() == 3 && code.starts_with('2') {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::ConnectionRefused, format!("the proxy refused the tunnel: {line}")))
+    let status = line.split_once(' ').map_or(&*line, |(_, status)| status);
+    let text = format!("CONNECT call failed with status: {status}");
+    Err(Error::new(ErrorKind::ConnectionRefused, text))
 }
 
 #[cfg(test)]
