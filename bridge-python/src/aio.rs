@@ -8,6 +8,7 @@ mod mailbox;
 mod signal;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use pyo3::prelude::*;
@@ -15,7 +16,9 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::error::Failure;
 use crate::runtime::Shared;
-use mailbox::Reply;
+use mailbox::{Mailbox, Reply};
+
+type Make = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
 /// What a future is resolved with.
 pub enum Outcome {
@@ -24,7 +27,7 @@ pub enum Outcome {
     /// Python sees `bytes`.
     Bytes(Bytes),
     /// Whatever this makes, on the loop's thread.
-    Object(Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>),
+    Object(Make),
     Failed(Failure),
 }
 
@@ -83,6 +86,21 @@ pub fn start<'py, O: Into<Outcome>>(
     });
     mailbox.attach_task(py, ticket, task.abort_handle())?;
     Ok(future)
+}
+
+/// An event loop, for native threads that have something to be run on it.
+pub struct Loop(Arc<Mailbox>);
+
+impl Loop {
+    /// The one that runs on this thread.
+    pub fn running(py: Python<'_>) -> PyResult<Self> {
+        mailbox::of_running_loop(py).map(Self)
+    }
+
+    /// Has `f` run on the loop, if it is still there. From any thread.
+    pub fn run_soon(&self, f: impl FnOnce(Python<'_>) + Send + 'static) {
+        self.0.run_soon(f);
+    }
 }
 
 /// A future that is resolved already.

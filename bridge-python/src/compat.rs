@@ -5,7 +5,7 @@ mod client;
 mod envconfig;
 mod ephemeral;
 mod metric;
-mod runtime;
+pub mod runtime;
 mod worker;
 
 use pyo3::prelude::*;

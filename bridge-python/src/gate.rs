@@ -50,11 +50,6 @@ pub fn attach<R>(f: impl FnOnce(Python<'_>) -> R) -> Option<R> {
     Python::try_attach(f)
 }
 
-/// Whether the interpreter is about to end.
-pub fn is_closed() -> bool {
-    gate().closed
-}
-
 fn close() {
     let mut gate = gate();
     gate.closed = true;

@@ -19,6 +19,10 @@ from pathlib import Path
 
 import pytest
 
+# Sandboxes import modules anew: without bytecode on disk each would be compiled, and its asserts rewritten, every time.
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""
+sys.dont_write_bytecode = False
+
 ENGINE = os.environ.get("OUTLAST_ENGINE", "outlast")
 
 if ENGINE == "outlast":
@@ -47,6 +51,8 @@ SERVER_SETTINGS = [
     "system.enableDeploymentVersions=true",
     "system.enableNexus=true",
     "system.forceSearchAttributesCacheRefreshOnRead=true",
+    "frontend.WorkflowPauseEnabled=true",
+    'history.workflowIdReuseMinimalInterval="0s"',
     "limit.historyCount.suggestContinueAsNew=100",
 ]
 SEARCH_ATTRIBUTES = {

@@ -9,8 +9,12 @@ from typing import Any, TypeVar
 
 from temporalio.client import Client
 from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 T = TypeVar("T")
+
+# The sandbox would import pytest's rewritten asserts anew for every workflow, a tenth of a second each.
+RUNNER = SandboxedWorkflowRunner(SandboxRestrictions.default.with_passthrough_modules("_pytest", "pytest"))
 
 
 def unique(prefix: str = "t") -> str:
@@ -21,6 +25,7 @@ def unique(prefix: str = "t") -> str:
 def new_worker(client: Client, *workflows: type, activities: Sequence[Callable[..., Any]] = (), **options: Any) -> Worker:
     """A worker on a task queue of its own (`worker.task_queue`), for `async with`."""
     options.setdefault("task_queue", unique("queue"))
+    options.setdefault("workflow_runner", RUNNER)
     return Worker(client, workflows=workflows, activities=activities, **options)
 
 

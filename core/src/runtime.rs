@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use outlast_client::{CallInfo, CallObserver, Client, Code};
+use outlast_worker::telemetry::logs::Logs;
 use outlast_worker::telemetry::{Call, CallMetrics, Metrics};
 use outlast_worker::{ConfigError, Worker, WorkerConfig};
 
@@ -14,11 +15,13 @@ pub struct RuntimeOptions {
     pub threads: Option<usize>,
     /// Where metrics go.
     pub metrics: Metrics,
+    /// Where the log records of these threads go.
+    pub logs: Logs,
 }
 
 impl Default for RuntimeOptions {
     fn default() -> Self {
-        Self { threads: None, metrics: Metrics::none() }
+        Self { threads: None, metrics: Metrics::none(), logs: Logs::inherited() }
     }
 }
 
@@ -40,6 +43,7 @@ pub struct RuntimeError(#[from] std::io::Error);
 pub struct Runtime {
     threads: Arc<Threads>,
     metrics: Metrics,
+    logs: Logs,
 }
 
 #[derive(Debug)]
@@ -61,9 +65,18 @@ impl Runtime {
         if let Some(threads) = options.threads {
             builder.worker_threads(threads.max(1));
         }
+        let logs = options.logs.clone();
+        builder.on_thread_start(move || logs.adopt_thread());
         let runtime = builder.enable_all().thread_name("outlast").build()?;
         let handle = runtime.handle().clone();
-        Ok(Self { threads: Arc::new(Threads(Some(runtime), handle)), metrics: options.metrics })
+        let threads = Arc::new(Threads(Some(runtime), handle));
+        Ok(Self { threads, metrics: options.metrics, logs: options.logs })
+    }
+
+    /// The same threads with another destination of metrics: for one that needs threads itself, as exporters do.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Where tasks run.
@@ -73,7 +86,24 @@ impl Runtime {
 
     /// Waits for a future on the caller's own thread.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.handle().block_on(future)
+        self.logs.within(|| self.handle().block_on(future))
+    }
+
+    /// Runs `f` on the caller's own thread; what it logs goes where the records of this runtime go, and what it spawns
+    /// runs on this runtime's threads.
+    ///
+    /// ```
+    /// # use outlast_core::{Runtime, RuntimeOptions, telemetry::logs::{LogBuffer, LogTo, Logs}};
+    /// let buffer = LogBuffer::default();
+    /// let logs = Logs::new(LogTo::Buffer(buffer.clone()), "info".parse()?);
+    /// let runtime = Runtime::new(RuntimeOptions { logs, ..Default::default() })?;
+    /// runtime.within(|| tracing::info!("from outside"));
+    /// assert_eq!(buffer.drain().records[0].message, "from outside");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn within<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _here = self.handle().enter();
+        self.logs.within(f)
     }
 
     /// Where metrics go.
@@ -88,8 +118,7 @@ impl Runtime {
 
     /// A worker on these threads, measured.
     pub fn worker(&self, client: Client, config: WorkerConfig) -> Result<Worker, ConfigError> {
-        let _here = self.handle().enter();
-        Worker::with_metrics(client, config, &self.metrics)
+        self.within(|| Worker::with_metrics(client, config, &self.metrics))
     }
 }
 

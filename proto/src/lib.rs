@@ -41,3 +41,8 @@ pub fn decode<M: prost::Message + Default>(bytes: bytes::Bytes) -> Result<M, pro
 pub fn encode(message: &impl prost::Message) -> bytes::Bytes {
     message.encode_to_vec().into()
 }
+
+/// Whether these bytes are such a message; the text says what is wrong with them.
+pub fn check<M: prost::Message + Default>(bytes: &bytes::Bytes) -> Result<(), String> {
+    M::decode(Frame::new(bytes)).map(drop).map_err(|problem| problem.to_string())
+}

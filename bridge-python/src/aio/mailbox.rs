@@ -21,13 +21,21 @@ type Ticket = u64;
 
 /// One loop's futures. Native threads only touch `letters` and `signal`; the rest belongs to the loop's thread.
 pub struct Mailbox {
-    letters: Mutex<Vec<(Ticket, Outcome)>>,
+    letters: Mutex<Vec<Letter>>,
     waiting: Mutex<HashMap<Ticket, Waiting>>,
     signal: OnceLock<Signal>,
     /// Taken when the loop is closed.
     create_future: Mutex<Option<Py<PyAny>>>,
     next: AtomicU64,
     _live: Live,
+}
+
+/// What comes to the loop.
+enum Letter {
+    Outcome(Ticket, Outcome),
+    /// There will be no outcome: the runtime is gone, and with it everybody who could have asked.
+    Forget(Ticket),
+    Run(Box<dyn FnOnce(Python<'_>) + Send>),
 }
 
 struct Waiting {
@@ -43,7 +51,7 @@ impl Mailbox {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn letters(&self) -> MutexGuard<'_, Vec<(Ticket, Outcome)>> {
+    fn letters(&self) -> MutexGuard<'_, Vec<Letter>> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,10 +97,14 @@ impl Mailbox {
         Ok(())
     }
 
-    /// From any thread.
-    fn post(&self, ticket: Ticket, outcome: Outcome) {
+    /// Has `f` run on the loop, if it is still there. From any thread.
+    pub fn run_soon(&self, f: impl FnOnce(Python<'_>) + Send + 'static) {
+        self.post(Letter::Run(Box::new(f)));
+    }
+
+    fn post(&self, letter: Letter) {
         let mut letters = self.letters();
-        letters.push((ticket, outcome));
+        letters.push(letter);
         let first = letters.len() == 1;
         drop(letters);
         if let (true, Some(signal)) = (first, self.signal.get()) {
@@ -106,7 +118,18 @@ impl Mailbox {
             signal.clear();
         }
         let letters = std::mem::take(&mut *self.letters());
-        for (ticket, outcome) in letters {
+        for letter in letters {
+            let (ticket, outcome) = match letter {
+                Letter::Outcome(ticket, outcome) => (ticket, outcome),
+                Letter::Forget(ticket) => {
+                    drop(self.waiting().remove(&ticket));
+                    continue;
+                }
+                Letter::Run(f) => {
+                    f(py);
+                    continue;
+                }
+            };
             let Some(waiting) = self.waiting().remove(&ticket) else { continue };
             if let Err(error) = waiting.end(py, outcome) {
                 error.write_unraisable(py, Some(waiting.future.bind(py)));
@@ -150,7 +173,7 @@ fn resolve(future: &Bound<'_, PyAny>, result: PyResult<Py<PyAny>>) -> PyResult<(
     Ok(())
 }
 
-/// Posts exactly one outcome: the one that is sent, or why there is none.
+/// Posts exactly one letter: with the outcome that is sent, or that there is none.
 pub struct Reply(Option<(Arc<Mailbox>, Ticket)>);
 
 impl Reply {
@@ -160,7 +183,7 @@ impl Reply {
 
     pub fn send(mut self, outcome: Outcome) {
         if let Some((mailbox, ticket)) = self.0.take() {
-            mailbox.post(ticket, outcome);
+            mailbox.post(Letter::Outcome(ticket, outcome));
         }
     }
 }
@@ -168,11 +191,11 @@ impl Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         let Some((mailbox, ticket)) = self.0.take() else { return };
-        let failure = match std::thread::panicking() {
-            true => Failure::Panic("native code panicked; its message is on stderr".into()),
-            false => Failure::Runtime("the runtime ended before the call did".into()),
-        };
-        mailbox.post(ticket, Outcome::Failed(failure));
+        let panicked = || Failure::Panic("native code panicked; its message is on stderr".into());
+        mailbox.post(match std::thread::panicking() {
+            true => Letter::Outcome(ticket, Outcome::Failed(panicked())),
+            false => Letter::Forget(ticket),
+        });
     }
 }
 
@@ -229,7 +252,9 @@ impl Drop for Deliver {
 }
 
 /// Mailboxes by the address of their loop; the weak reference tells whether it is still that loop.
-static MAILBOXES: Mutex<Option<HashMap<usize, (Py<PyWeakrefReference>, Weak<Mailbox>)>>> = Mutex::new(None);
+static MAILBOXES: Mutex<Option<HashMap<usize, Known>>> = Mutex::new(None);
+
+type Known = (Py<PyWeakrefReference>, Weak<Mailbox>);
 
 fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

@@ -1,22 +1,24 @@
 //! `new_worker` and `WorkerRef`: polls out, completions in.
 
 mod config;
+mod replay;
 mod slots;
+mod tuner;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use outlast_core::{CompleteError, PollError, Replayer, Worker, proto};
-use proto::coresdk;
+use outlast_core::{CompleteError, PollError, Replayer, Sdk, Worker, WorkerSet, proto};
 use proto::lens::lang::remove_from_cache::EvictionReason;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::sync::watch;
 
 use self::config::WorkerConfig;
+use self::slots::Home;
 use super::client::ClientRef;
 use super::runtime::RuntimeRef;
-use crate::error::{Failure, runtime_error};
+use crate::error::Failure;
 use crate::live::{Kind, Live};
 use crate::runtime::Shared;
 use crate::{aio, buffers};
@@ -26,6 +28,8 @@ use crate::{aio, buffers};
 pub struct WorkerRef {
     shared: Shared,
     worker: Mutex<Option<Arc<Held>>>,
+    /// Where custom slot suppliers run.
+    home: Home,
     /// Ends polls in flight when Python lets the worker go.
     dropped: watch::Sender<bool>,
 }
@@ -36,7 +40,8 @@ struct Held {
 }
 
 enum Source {
-    Server(Worker),
+    /// And where it is registered, so that no second worker of its client takes the same tasks.
+    Server(Worker, Mutex<WorkerSet>),
     Replay(Replayer),
 }
 
@@ -50,9 +55,9 @@ impl Drop for WorkerRef {
 }
 
 impl WorkerRef {
-    fn new(shared: Shared, worker: Source) -> Self {
+    fn new(shared: Shared, worker: Source, home: Home) -> Self {
         let held = Arc::new(Held { worker, _live: Live::new(Kind::Worker) });
-        Self { shared, worker: Mutex::new(Some(held)), dropped: watch::Sender::new(false) }
+        Self { shared, worker: Mutex::new(Some(held)), home, dropped: watch::Sender::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Held>>> {
@@ -60,7 +65,7 @@ impl WorkerRef {
     }
 
     fn held(&self) -> PyResult<Arc<Held>> {
-        self.lock().clone().ok_or_else(|| Failure::Panic("the worker was finalized".into()).into())
+        Ok(self.lock().clone().ok_or_else(finalized)?)
     }
 
     /// One poll; it ends when the worker is dropped.
@@ -82,10 +87,16 @@ impl WorkerRef {
     }
 }
 
+fn finalized() -> Failure {
+    Failure::Panic("the worker was finalized".into())
+}
+
 fn poll_failure(error: PollError) -> Failure {
     match error {
         PollError::ShutDown | PollError::NotConfigured(_) => Failure::PollShutdown,
-        PollError::Fatal(cause) => Failure::Runtime(format!("Poll failure: {cause}")),
+        PollError::Fatal(cause) => {
+            Failure::Runtime(format!("Poll failure: Unhandled grpc error when polling: {cause}"))
+        }
     }
 }
 
@@ -99,10 +110,12 @@ fn completed<'py>(py: Python<'py>, result: Result<(), CompleteError>) -> PyResul
         }
         // The server was told, or gives the task to another: nothing is left to do.
         Err(CompleteError::Ended) => Ok(()),
-        Err(CompleteError::Malformed(problem)) => Err(failed(&problem)),
-        Err(CompleteError::NotConfigured(what)) => {
-            Err(failed(&format!("{what} are not enabled on this worker")))
-        }
+        Err(CompleteError::Malformed(problem)) => Err(failed(&format!("Lang SDK sent us a {problem}"))),
+        Err(CompleteError::NotConfigured(what)) => Err(failed(match what {
+            "workflows" => "Workflows are not enabled on this worker",
+            "activities" => "Activities are not enabled on this worker",
+            _ => "Nexus is not enabled on this worker",
+        })),
     };
     aio::ready(py, outcome)
 }
@@ -112,6 +125,9 @@ impl WorkerRef {
     fn validate<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.shared.assert_same_process("use worker")?;
         let held = self.held()?;
+        if !self.home.capture(py)? {
+            return Err(Failure::Panic("validate was called twice on one worker".into()).into());
+        }
         aio::start(py, &self.shared, async move { held.validate().await })
     }
 
@@ -156,8 +172,13 @@ impl WorkerRef {
 
     fn record_activity_heartbeat(&self, py: Python<'_>, proto: &Bound<'_, PyBytes>) -> PyResult<()> {
         let (held, bytes) = (self.held()?, buffers::taken(proto));
-        py.detach(|| held.record_activity_heartbeat(bytes))
-            .map_err(|problem| Failure::Value(format!("Invalid proto: {problem}")).into())
+        py.detach(|| held.record_activity_heartbeat(bytes)).map_err(|error| match error {
+            CompleteError::Unreadable(problem) => Failure::Value(format!("Invalid proto: {problem}")).into(),
+            other
+            @ (CompleteError::Malformed(_) | CompleteError::NotConfigured(_) | CompleteError::Ended) => {
+                Failure::Runtime(other.to_string()).into()
+            }
+        })
     }
 
     fn request_workflow_eviction(&self, py: Python<'_>, run_id: &str) -> PyResult<()> {
@@ -166,9 +187,9 @@ impl WorkerRef {
         Ok(())
     }
 
-    fn replace_client(&self, client: &ClientRef) -> PyResult<()> {
-        self.held()?.replace_client(client);
-        Ok(())
+    fn replace_client(&self, py: Python<'_>, client: &ClientRef) -> PyResult<()> {
+        let held = self.held()?;
+        Ok(py.detach(|| held.replace_client(client))?)
     }
 
     fn initiate_shutdown(&self, py: Python<'_>) -> PyResult<()> {
@@ -178,29 +199,24 @@ impl WorkerRef {
     }
 
     fn finalize_shutdown<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let mut worker = self.lock();
-        let held = worker.take().ok_or_else(|| runtime_error("the worker was finalized"))?;
-        match Arc::try_unwrap(held) {
-            Ok(held) => {
-                drop(worker);
-                aio::start(py, &self.shared, async move {
-                    held.finalize().await;
-                    Ok(())
-                })
-            }
-            Err(held) => {
-                let count = Arc::strong_count(&held);
-                *worker = Some(held);
-                Err(Failure::Value(format!("Cannot finalize, expected 1 reference, got {count}")).into())
-            }
-        }
+        let held = self.lock().take().ok_or_else(finalized)?;
+        let held = Arc::try_unwrap(held).map_err(|held| {
+            // Whoever still holds it ends with it.
+            held.initiate_shutdown();
+            let count = Arc::strong_count(&held);
+            Failure::Value(format!("Cannot finalize, expected 1 reference, got {count}"))
+        })?;
+        aio::start(py, &self.shared, async move {
+            held.finalize().await;
+            Ok(())
+        })
     }
 }
 
 impl Held {
     async fn validate(&self) -> Result<Bytes, Failure> {
         match &self.worker {
-            Source::Server(worker) => match worker.validate().await {
+            Source::Server(worker, _) => match worker.validate().await {
                 Ok(info) => Ok(proto::encode(&info)),
                 Err(error) => {
                     let namespace = &worker.config().namespace;
@@ -210,62 +226,62 @@ impl Held {
                     )))
                 }
             },
-            Source::Replay(_) => Ok(proto::encode(&coresdk::NamespaceInfo::default())),
+            Source::Replay(_) => Ok(Bytes::new()),
         }
     }
 
     async fn poll_workflow_activation(&self) -> Result<Bytes, PollError> {
         match &self.worker {
-            Source::Server(worker) => worker.poll_workflow_activation_bytes().await,
+            Source::Server(worker, _) => worker.poll_workflow_activation_bytes().await,
             Source::Replay(replayer) => replayer.poll_workflow_activation_bytes().await,
         }
     }
 
     async fn poll_activity_task(&self) -> Result<Bytes, PollError> {
         match &self.worker {
-            Source::Server(worker) => worker.poll_activity_task_bytes().await,
+            Source::Server(worker, _) => worker.poll_activity_task_bytes().await,
             Source::Replay(_) => Err(PollError::ShutDown),
         }
     }
 
     async fn poll_nexus_task(&self) -> Result<Bytes, PollError> {
         match &self.worker {
-            Source::Server(worker) => worker.poll_nexus_task_bytes().await,
+            Source::Server(worker, _) => worker.poll_nexus_task_bytes().await,
             Source::Replay(_) => Err(PollError::ShutDown),
         }
     }
 
     fn complete_workflow_activation(&self, bytes: Bytes) -> Result<(), CompleteError> {
         match &self.worker {
-            Source::Server(worker) => worker.complete_workflow_activation_bytes(bytes),
+            Source::Server(worker, _) => worker.complete_workflow_activation_bytes(bytes),
             Source::Replay(replayer) => replayer.complete_workflow_activation_bytes(bytes),
         }
     }
 
     fn complete_activity_task(&self, bytes: Bytes) -> Result<(), CompleteError> {
         match &self.worker {
-            Source::Server(worker) => worker.complete_activity_task_bytes(bytes),
+            Source::Server(worker, _) => worker.complete_activity_task_bytes(bytes),
             Source::Replay(_) => Err(CompleteError::NotConfigured("Activities")),
         }
     }
 
     fn complete_nexus_task(&self, bytes: Bytes) -> Result<(), CompleteError> {
         match &self.worker {
-            Source::Server(worker) => worker.complete_nexus_task_bytes(bytes),
+            Source::Server(worker, _) => worker.complete_nexus_task_bytes(bytes),
             Source::Replay(_) => Err(CompleteError::NotConfigured("Nexus tasks")),
         }
     }
 
     fn record_activity_heartbeat(&self, bytes: Bytes) -> Result<(), CompleteError> {
         match &self.worker {
-            Source::Server(worker) => worker.record_activity_heartbeat_bytes(bytes),
+            Source::Server(worker, _) => worker.record_activity_heartbeat_bytes(bytes),
             Source::Replay(_) => Ok(()),
         }
     }
 
     fn request_workflow_eviction(&self, run_id: &str) {
         match &self.worker {
-            Source::Server(worker) => {
+            Source::Server(worker, _) => {
                 let message = "the language asked for it";
                 worker.request_workflow_eviction(run_id, EvictionReason::LangRequested, message);
             }
@@ -274,23 +290,33 @@ impl Held {
         }
     }
 
-    fn replace_client(&self, client: &ClientRef) {
-        match &self.worker {
-            Source::Server(worker) => worker.replace_client(client.client.clone()),
-            Source::Replay(_) => {}
+    fn replace_client(&self, client: &ClientRef) -> Result<(), Failure> {
+        let (worker, set) = match &self.worker {
+            Source::Server(worker, set) => (worker, set),
+            Source::Replay(_) => return Ok(()),
+        };
+        let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+        set.remove(worker);
+        if let Err(error) = client.workers.add(worker) {
+            // It was there until now.
+            let _ = set.add(worker);
+            return Err(Failure::Value(format!("Failed replacing client: {}", config::overlap(&error))));
         }
+        *set = client.workers.clone();
+        worker.replace_client(client.client.clone());
+        Ok(())
     }
 
     fn initiate_shutdown(&self) {
         match &self.worker {
-            Source::Server(worker) => worker.initiate_shutdown(),
+            Source::Server(worker, _) => worker.initiate_shutdown(),
             Source::Replay(replayer) => replayer.shutdown(),
         }
     }
 
     async fn finalize(self) {
         match self.worker {
-            Source::Server(worker) => drop(worker.finalize_shutdown().await),
+            Source::Server(worker, _) => drop(worker.finalize_shutdown().await),
             Source::Replay(replayer) => replayer.shutdown(),
         }
     }
@@ -304,19 +330,21 @@ fn new_worker(
     config: WorkerConfig,
 ) -> PyResult<WorkerRef> {
     runtime_ref.shared.assert_same_process("create worker")?;
-    let config = config.into_core(&runtime_ref.shared)?;
+    let home = Home::default();
+    let (name, version) = client.client.sdk();
+    let config = config.into_core(py, &runtime_ref.shared, Sdk { name, version }, &home)?;
     let runtime = &runtime_ref.shared.core;
-    let worker = py
-        .detach(|| {
-            let worker = runtime.worker(client.client.clone(), config)?;
-            client.workers.add(&worker).map(|()| worker)
-        })
-        .map_err(Failure::from)?;
-    Ok(WorkerRef::new(runtime_ref.shared.clone(), Source::Server(worker)))
+    let worker = py.detach(|| {
+        let worker = runtime.worker(client.client.clone(), config).map_err(config::failure)?;
+        client.workers.add(&worker).map_err(config::duplicate).map(|()| worker)
+    })?;
+    let workers = Mutex::new(client.workers.clone());
+    Ok(WorkerRef::new(runtime_ref.shared.clone(), Source::Server(worker, workers), home))
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<WorkerRef>()?;
-    module.add_class::<slots::CustomSlotSupplier>()?;
+    slots::register(module)?;
+    replay::register(module)?;
     module.add_function(wrap_pyfunction!(new_worker, module)?)
 }

@@ -177,6 +177,12 @@ impl Client {
         self.inner.identity.clone()
     }
 
+    /// The name and the version that servers know the caller's SDK by.
+    pub fn sdk(&self) -> (String, String) {
+        let headers = self.inner.headers.read().unwrap_or_else(PoisonError::into_inner);
+        (headers.options.client_name.clone(), headers.options.client_version.clone())
+    }
+
     /// What the server said it can do; `None` before [`Client::system_info`], which [`Client::connect`] calls.
     pub fn capabilities(&self) -> Option<api::get_system_info_response::Capabilities> {
         let info = self.inner.system_info.get()?;

@@ -180,6 +180,16 @@ impl Queue {
         self.commands.front()
     }
 
+    /// Moves the command of this op to the front, if only commands of its kind stand before it.
+    pub fn bring_forward(&mut self, kind: Kind, op: u32) {
+        let same = self.commands.iter().take_while(|q| q.retracted || q.kind == kind);
+        let at = same.enumerate().find(|(_, q)| !q.retracted && q.op == op).map(|(at, _)| at);
+        let first = self.commands.iter().position(|q| !q.retracted);
+        if let (Some(at), Some(first)) = (at, first) {
+            self.commands.swap(first, at);
+        }
+    }
+
     /// Takes the front.
     pub fn pop(&mut self) -> Option<Queued> {
         self.front()?;

@@ -219,7 +219,10 @@ impl Shard {
         self.used += 1;
         cached.free_since = Some(self.used);
         self.free.insert(self.used, id.clone());
-        if self.config.cache_runs == 0 {
+        // A run whose local activities go on would run them again: its next task is on the way.
+        if self.config.cache_runs == 0
+            && !self.runs.get(id).is_some_and(|cached| cached.run.has_open_locals())
+        {
             let message = "Workflows are not cached".to_owned();
             let eviction = Eviction { reason: Reason::CacheFull, message };
             self.with(now, id, |run, config| run.evict_now(now, eviction, config));

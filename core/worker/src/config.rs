@@ -233,23 +233,17 @@ impl WorkerConfig {
             return wrong("task_queue", "must not be empty");
         }
         let types = self.task_types;
-        if !(types.workflows || types.activities || types.nexus) {
-            return wrong("task_types", "at least one of workflows, activities and nexus must be on");
-        }
         if types.local_activities && !types.workflows {
             return wrong("task_types", "local activities are run by workflow workers: turn workflows on");
         }
-        if types.workflows && self.max_cached_workflows > 0 && polls_max(self.workflow_pollers) < 2 {
+        if !(types.workflows || types.activities || types.nexus) {
+            return wrong("task_types", "at least one of workflows, activities and nexus must be on");
+        }
+        let divided = matches!(self.workflow_pollers, PollerBehavior::SimpleMaximum(max) if max < 2);
+        if types.workflows && self.max_cached_workflows > 0 && divided {
             return wrong(
                 "workflow_pollers",
                 "must be at least 2 with a cache: one for the normal queue and one for the sticky queue",
-            );
-        }
-        if types.workflows && self.max_cached_workflows > 0 && self.slots.has_one_for_workflows() {
-            return wrong(
-                "slots.workflow_tasks",
-                "must be at least 2 with a cache: a poll of the normal queue holds a slot while it waits, and tasks \
-                 of the sticky queue would wait with it",
             );
         }
         check_polls("workflow_pollers", self.workflow_pollers)?;
@@ -265,10 +259,10 @@ impl WorkerConfig {
                 "must be more than 0; leave it out for no limit",
             );
         }
-        if !rate(self.max_task_queue_activities_per_second) {
+        if self.max_task_queue_activities_per_second.is_some_and(|rate| !rate.is_finite() || rate < 0.0) {
             return wrong(
                 "max_task_queue_activities_per_second",
-                "must be more than 0; leave it out for no limit",
+                "must not be negative; leave it out for no limit",
             );
         }
         if self.fetching_concurrency == 0 {
@@ -286,6 +280,12 @@ impl WorkerConfig {
         }
         self.slots.check(types)?;
         self.versioning.check()
+    }
+
+    /// Whether tasks of cached runs come by a queue of this worker's own. With one slot they cannot: the poll of the
+    /// normal queue holds it while it waits, and they would wait with it.
+    pub(crate) fn has_sticky_queue(&self) -> bool {
+        self.task_types.workflows && self.max_cached_workflows > 0 && !self.slots.has_one_for_workflows()
     }
 
     /// The longest that shutdown takes.
@@ -310,7 +310,7 @@ impl Slots {
     fn has_one_for_workflows(&self) -> bool {
         match self {
             Slots::Fixed(fixed) => fixed.workflow_tasks == 1,
-            Slots::Tuner(_) => false,
+            Slots::Tuner(tuner) => tuner.workflow_tasks.available() == Some(1),
         }
     }
 
@@ -339,13 +339,6 @@ impl FixedSlots {
             SlotKind::LocalActivity => self.local_activities,
             SlotKind::Nexus => self.nexus_tasks,
         }
-    }
-}
-
-/// The most polls that are ever open.
-pub(crate) fn polls_max(behavior: PollerBehavior) -> usize {
-    match behavior {
-        PollerBehavior::SimpleMaximum(max) | PollerBehavior::Autoscaling { max, .. } => max,
     }
 }
 
@@ -385,7 +378,7 @@ impl Versioning {
                 Err(ConfigError::new("versioning.build_id", "must not be empty"))
             }
             Versioning::LegacyBuildId { .. } => Ok(()),
-            Versioning::Deployment { deployment_name, build_id, .. }
+            Versioning::Deployment { deployment_name, build_id, use_worker_versioning: true, .. }
                 if deployment_name.is_empty() || build_id.is_empty() =>
             {
                 Err(ConfigError::new("versioning", "deployment_name and build_id must not be empty"))
@@ -400,14 +393,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_slot_for_workflow_tasks_and_a_cache_do_not_go_together() {
+    fn with_one_slot_for_workflow_tasks_there_is_no_sticky_queue() {
         let mut config = WorkerConfig::new("default", "queue");
         let fixed = FixedSlots { workflow_tasks: 1, activities: 1, local_activities: 1, nexus_tasks: 1 };
         config.slots = Slots::Fixed(fixed);
-        assert_eq!(config.check(), Ok(()), "without a cache there is no sticky queue");
         config.max_cached_workflows = 10;
-        assert_eq!(config.check().unwrap_err().field, "slots.workflow_tasks");
+        assert_eq!((config.check(), config.has_sticky_queue()), (Ok(()), false));
         config.slots = Slots::Fixed(FixedSlots { workflow_tasks: 2, ..fixed });
-        assert_eq!(config.check(), Ok(()));
+        assert!(config.has_sticky_queue());
+        config.max_cached_workflows = 0;
+        assert!(!config.has_sticky_queue());
     }
 }

@@ -21,7 +21,7 @@ pub enum CompleteError {
     #[error("unreadable completion: {0}")]
     Unreadable(String),
     /// It lacks what it must have.
-    #[error("malformed completion: {0}")]
+    #[error("{0}")]
     Malformed(String),
     /// This worker was configured without tasks of this kind.
     #[error("this worker was configured without {0}")]

@@ -2,7 +2,7 @@
 
 use crate::config::WorkerConfig;
 use crate::slots::{Closed, SlotKind, Slots, SlotsOptions, Wanted};
-use crate::telemetry::WorkerMetrics;
+use crate::telemetry::{SlotGauges, WorkerMetrics};
 
 pub(crate) use crate::slots::Permit;
 
@@ -24,7 +24,16 @@ impl Permits {
             SlotKind::Workflow => SlotsOptions::for_cache(config.max_cached_workflows),
             SlotKind::Activity | SlotKind::LocalActivity | SlotKind::Nexus => None,
         };
-        let options = SlotsOptions { permits_max: cap, gauges: metrics.slots(kind) };
+        let types = config.task_types;
+        let used = match kind {
+            SlotKind::Workflow => types.workflows,
+            SlotKind::Activity => types.activities,
+            SlotKind::LocalActivity => types.local_activities,
+            SlotKind::Nexus => types.nexus,
+        };
+        // Slots for tasks that never come would only confuse who reads the gauges.
+        let gauges = if used { metrics.slots(kind) } else { SlotGauges::none() };
+        let options = SlotsOptions { permits_max: cap, gauges };
         let slots = Slots::new(config.slots.supplier(kind), options);
         let (deployment, build_id) = config.versioning.names();
         let wanted = Wanted {

@@ -25,20 +25,18 @@ pub(crate) struct Remote {
     client: RwLock<Client>,
     config: WorkerConfig,
     metrics: Arc<WorkerMetrics>,
-    identity: String,
     /// Names this worker among all that ever were.
     pub(crate) instance_key: String,
-    /// The sticky queue; there is none without a cache.
+    /// The sticky queue, if there is one.
     pub(crate) sticky: Option<String>,
 }
 
 impl Remote {
     pub(crate) fn new(client: Client, config: WorkerConfig, metrics: Arc<WorkerMetrics>) -> Self {
         let identity = config.identity.clone().unwrap_or_else(|| client.identity());
-        let cached = config.task_types.workflows && config.max_cached_workflows > 0;
-        let sticky = cached.then(|| format!("{identity}-{}", unique()));
+        let sticky = config.has_sticky_queue().then(|| format!("{identity}-{}", unique()));
         let instance_key = unique();
-        Self { client: RwLock::new(client), config, metrics, identity, instance_key, sticky }
+        Self { client: RwLock::new(client), config, metrics, instance_key, sticky }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -49,8 +47,9 @@ impl Remote {
         *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
     }
 
-    pub(crate) fn identity(&self) -> &str {
-        &self.identity
+    /// Who works, as histories show it: as configured, else as the client of now says.
+    pub(crate) fn identity(&self) -> String {
+        self.config.identity.clone().unwrap_or_else(|| self.client().identity())
     }
 
     fn namespace(&self) -> String {

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::handout::Handout;
-use crate::{CompleteError, PollError};
+use crate::{CompleteError, ConfigError, PollError, WorkerConfig};
 
 /// How to replay.
 #[derive(Clone, Debug)]
@@ -130,14 +130,24 @@ struct Item {
 impl Replayer {
     /// A replayer with its lanes. Must be called within a tokio runtime.
     pub fn new(config: ReplayConfig) -> Self {
-        let lanes =
-            config.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let machine = Config {
-            cache_runs: 1,
             namespace: Bytes::from(config.namespace),
             task_queue: Bytes::from(config.task_queue),
             ..Config::default()
         };
+        Self::start(config.lanes, machine)
+    }
+
+    /// A replayer that shows histories as a worker with this configuration would: its version, what nondeterminism
+    /// does. Nothing else of it matters here.
+    pub fn like_worker(config: &WorkerConfig, lanes: Option<usize>) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self::start(lanes, crate::worker::machine_config(config, true, 1)))
+    }
+
+    fn start(lanes: Option<usize>, machine: Config) -> Self {
+        let lanes = lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let machine = Config { cache_runs: 1, cache_bytes: usize::MAX, ..machine };
         let shared = Arc::new(Shared {
             work: Mutex::default(),
             changed: Notify::new(),
@@ -216,15 +226,26 @@ impl Replayer {
         self.complete_workflow_activation_bytes(completion.encode_to_vec().into())
     }
 
+    /// No history is taken any more. When those that were taken are done, polls say [`PollError::ShutDown`].
+    pub fn close(&self) {
+        let mut work = self.shared.lock();
+        work.closed = true;
+        let over = work.is_over();
+        drop(work);
+        if over {
+            self.shared.activations.close(false);
+        }
+    }
+
     /// No history is begun any more; those that wait end with [`ReplayError::ShutDown`]. When the ones that were begun
     /// are done, polls say [`PollError::ShutDown`].
     pub fn shutdown(&self) {
         let mut work = self.shared.lock();
         work.closed = true;
         work.waiting.clear();
-        let idle = work.active.is_empty();
+        let over = work.is_over();
         drop(work);
-        if idle {
+        if over {
             self.shared.activations.close(false);
         }
     }
@@ -258,7 +279,7 @@ impl Shared {
     fn finished(&self, run: &RunId) {
         let mut work = self.lock();
         work.active.remove(run);
-        let over = work.closed && work.active.is_empty();
+        let over = work.is_over();
         drop(work);
         if over {
             self.activations.close(false);
@@ -268,6 +289,10 @@ impl Shared {
 }
 
 impl Work {
+    fn is_over(&self) -> bool {
+        self.closed && self.active.is_empty() && self.waiting.is_empty()
+    }
+
     fn take(&mut self, inbox: &mpsc::UnboundedSender<lang::WorkflowActivationCompletion>) -> Option<Item> {
         let at = self.waiting.iter().position(|item| !self.active.contains_key(&item.run))?;
         let item = self.waiting.remove(at)?;

@@ -52,6 +52,12 @@ impl WorkerSet {
         Ok(())
     }
 
+    /// Takes a worker out, as when it gets another client.
+    pub fn remove(&self, worker: &Worker) {
+        let gone = worker.downgrade();
+        self.lock().retain(|other| !other.ptr_eq(&gone));
+    }
+
     /// Starts a workflow. If the request asks for eager execution, and one of the workers has a slot for it, the server
     /// may give that one its first task at once; an empty task is left in the answer to say so.
     pub async fn start_workflow(

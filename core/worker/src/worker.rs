@@ -13,8 +13,10 @@ use outlast_proto::coresdk;
 use outlast_proto::coresdk::workflow_activation::WorkflowActivation;
 use outlast_proto::coresdk::workflow_completion::WorkflowActivationCompletion;
 use outlast_proto::lens::lang;
+use outlast_proto::lens::lang::workflow_activation_completion::Status;
 use prost::Message;
 pub(crate) use shared::{NamespaceFacts, Shared, facts};
+pub(crate) use start::machine_config;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -162,8 +164,17 @@ impl Worker {
         completion: coresdk::ActivityTaskCompletion,
     ) -> Result<(), CompleteError> {
         let activities = self.shared.activities.as_ref().ok_or(CompleteError::NotConfigured("activities"))?;
-        let missing = || CompleteError::Malformed("an activity's completion needs a result".into());
+        let malformed = |problem| {
+            CompleteError::Malformed(format!(
+                "malformed activity completion (Activity completion{problem}): None"
+            ))
+        };
+        let missing = || malformed(" had empty result/status field");
         let status = completion.result.and_then(|result| result.status).ok_or_else(missing)?;
+        if matches!(&status, coresdk::activity_result::activity_execution_result::Status::Completed(it) if it.result.is_none())
+        {
+            return Err(malformed("s must contain a `result` payload (which may be empty)"));
+        }
         let arrival = activity::Arrival::Completed(completion.task_token, Box::new(status));
         taken(activities.inbox.send(arrival).is_ok())
     }
@@ -210,7 +221,11 @@ impl Worker {
         completion: coresdk::nexus::NexusTaskCompletion,
     ) -> Result<(), CompleteError> {
         let nexus = self.shared.nexus.as_ref().ok_or(CompleteError::NotConfigured("Nexus tasks"))?;
-        let missing = || CompleteError::Malformed("a Nexus task's completion needs a status".into());
+        let missing = || {
+            CompleteError::Malformed(
+                "malformed nexus completion: Nexus completion had empty status field".into(),
+            )
+        };
         let status = completion.status.ok_or_else(missing)?;
         taken(nexus.inbox.send(nexus::Arrival::Completed(completion.task_token, Box::new(status))).is_ok())
     }
@@ -294,10 +309,19 @@ fn read<M: Message + Default>(encoded: Bytes) -> Result<M, CompleteError> {
 /// What every answer to an activation must have.
 pub(crate) fn read_completion(encoded: Bytes) -> Result<lang::WorkflowActivationCompletion, CompleteError> {
     let completion: lang::WorkflowActivationCompletion = read(encoded)?;
-    if completion.run_id.is_empty() || completion.status.is_none() {
-        return Err(CompleteError::Malformed("it needs a run id, and a success or a failure".into()));
+    let malformed = |problem| {
+        let run = String::from_utf8_lossy(&completion.run_id);
+        Err(CompleteError::Malformed(format!("malformed workflow completion for run ({run}): {problem}")))
+    };
+    match &completion.status {
+        None => malformed("Workflow completion had empty status field"),
+        Some(Status::Successful(success))
+            if success.commands.iter().any(|command| command.variant.is_none()) =>
+        {
+            malformed("At least one workflow command in the completion contained an empty variant")
+        }
+        Some(Status::Successful(_) | Status::Failed(_)) => Ok(completion),
     }
-    Ok(completion)
 }
 
 fn taken(sent: bool) -> Result<(), CompleteError> {

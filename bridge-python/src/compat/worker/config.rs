@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use outlast_core::{FixedSlots, PollerBehavior as CorePollers, Slots, TaskTypes, Versioning};
+use outlast_core::{ConfigError, PollerBehavior as CorePollers, Sdk, TaskTypes, Versioning};
 use pyo3::prelude::*;
 
+use super::slots::Home;
+use super::tuner::TunerHolder;
 use crate::error::Failure;
 use crate::runtime::Shared;
 
@@ -36,24 +38,6 @@ pub struct WorkerConfig {
     storage_drivers: HashSet<String>,
     #[pyo3(default)]
     disable_payload_error_limit: bool,
-}
-
-#[derive(FromPyObject)]
-struct TunerHolder {
-    workflow_slot_supplier: SlotSupplier,
-    activity_slot_supplier: SlotSupplier,
-    local_activity_slot_supplier: SlotSupplier,
-    nexus_slot_supplier: SlotSupplier,
-}
-
-#[derive(FromPyObject)]
-enum SlotSupplier {
-    FixedSize(FixedSizeSlotSupplier),
-}
-
-#[derive(FromPyObject)]
-struct FixedSizeSlotSupplier {
-    num_slots: usize,
 }
 
 #[derive(FromPyObject)]
@@ -140,28 +124,28 @@ impl WorkerVersioningStrategy {
     }
 }
 
-impl TunerHolder {
-    fn into_core(self) -> Result<Slots, Failure> {
-        let fixed = |it: SlotSupplier| match it {
-            SlotSupplier::FixedSize(it) => it.num_slots,
-        };
-        Ok(Slots::Fixed(FixedSlots {
-            workflow_tasks: fixed(self.workflow_slot_supplier),
-            activities: fixed(self.activity_slot_supplier),
-            local_activities: fixed(self.local_activity_slot_supplier),
-            nexus_tasks: fixed(self.nexus_slot_supplier),
-        }))
-    }
-}
-
 impl WorkerConfig {
-    pub fn into_core(self, _runtime: &Shared) -> Result<outlast_core::WorkerConfig, Failure> {
+    pub fn into_core(
+        self,
+        py: Python<'_>,
+        runtime: &Shared,
+        sdk: Sdk,
+        home: &Home,
+    ) -> Result<outlast_core::WorkerConfig, Failure> {
+        for pollers in [
+            &self.workflow_task_poller_behavior,
+            &self.activity_task_poller_behavior,
+            &self.nexus_task_poller_behavior,
+        ] {
+            pollers.check()?;
+        }
         let mut config = outlast_core::WorkerConfig::new(self.namespace, self.task_queue);
         let millis = Duration::from_millis;
+        config.sdk = sdk;
         config.versioning = self.versioning_strategy.into_core();
         config.identity = self.identity_override;
         config.max_cached_workflows = self.max_cached_workflows;
-        config.slots = self.tuner.into_core()?;
+        config.slots = self.tuner.into_core(py, runtime, home)?;
         config.workflow_pollers = self.workflow_task_poller_behavior.into_core();
         config.activity_pollers = self.activity_task_poller_behavior.into_core();
         config.nexus_pollers = self.nexus_task_poller_behavior.into_core();
@@ -186,7 +170,73 @@ impl WorkerConfig {
         config.plugins =
             self.plugins.into_iter().map(|name| (name, String::new())).collect::<BTreeMap<_, _>>();
         config.storage_drivers = self.storage_drivers.into_iter().collect();
+        config.heartbeat_interval = runtime.heartbeat_interval;
         config.payload_limits = !self.disable_payload_error_limit;
         Ok(config)
+    }
+}
+
+/// The core's refusal in the words of the reference.
+pub fn failure(error: ConfigError) -> Failure {
+    let refused = |text: &str| Failure::Value(format!("Invalid worker config: {text}"));
+    match (error.field, error.problem.as_str()) {
+        ("namespace", _) => not_created("Worker namespace cannot be empty"),
+        ("task_types", problem) if problem.contains("local") => {
+            refused("`task_types` cannot enable local activities without workflows")
+        }
+        ("task_types", _) => refused("At least one task type must be enabled in `task_types`"),
+        ("workflow_pollers", problem) if problem.contains("with a cache") => {
+            refused("`max_cached_workflows` > 0 requires `workflow_task_poller_behavior` to be at least 2")
+        }
+        ("max_worker_activities_per_second", _) => {
+            refused("`max_worker_activities_per_second` must be positive and nonzero")
+        }
+        ("versioning.build_id", _) => {
+            refused("Legacy build id-based versioning must have a non-empty build_id")
+        }
+        ("versioning", _) => refused(
+            "WorkerDeploymentVersion must have a non-empty build_id and deployment_name when deployment-based \
+             versioning is enabled",
+        ),
+        (_, _) => refused(&error.to_string()),
+    }
+}
+
+/// The refusal of a second worker of the same tasks.
+pub fn duplicate(error: ConfigError) -> Failure {
+    not_created(&overlap(&error))
+}
+
+pub fn overlap(error: &ConfigError) -> String {
+    format!(
+        "Registration of multiple workers with overlapping worker task types on the same namespace, task queue, and \
+         deployment build ID not allowed: {}",
+        error.problem
+    )
+}
+
+fn not_created(cause: &str) -> Failure {
+    Failure::Runtime(format!("Failed creating worker\n\nCaused by:\n    {cause}"))
+}
+
+impl PollerBehavior {
+    /// In this order, before anything else is looked at.
+    fn check(&self) -> Result<(), Failure> {
+        let refused = |text: &str| Err(Failure::Value(format!("Invalid worker config: {text}")));
+        match self {
+            Self::SimpleMaximum(it) if it.simple_maximum == 0 => {
+                refused("SimpleMaximum poller behavior must be at least 1")
+            }
+            Self::Autoscaling(it) if it.minimum == 0 => {
+                refused("Autoscaling minimum poller behavior must be at least 1")
+            }
+            Self::Autoscaling(it) if it.maximum < it.minimum => {
+                refused("Autoscaling maximum must be greater than or equal to minimum")
+            }
+            Self::Autoscaling(it) if it.initial < it.minimum || it.initial > it.maximum => {
+                refused("Autoscaling initial must be between minimum and maximum")
+            }
+            Self::SimpleMaximum(_) | Self::Autoscaling(_) => Ok(()),
+        }
     }
 }

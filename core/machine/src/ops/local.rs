@@ -55,6 +55,18 @@ pub(crate) enum State {
     Resolved { from_marker: bool },
 }
 
+/// The message of a failure that is made here when a time limit is broken.
+const TIMED_OUT: &str = "Activity timed out";
+
+/// Whether a failure was made here, of a broken time limit. Its marker says no more than this.
+fn is_time_limit(encoded: &Option<Bytes>) -> bool {
+    let failure = encoded.clone().and_then(|failure| Failure::decode(failure).ok());
+    failure.is_some_and(|failure| {
+        matches!(failure.failure_info, Some(FailureInfo::TimeoutFailureInfo(_)))
+            && failure.message == TIMED_OUT
+    })
+}
+
 /// How a local activity ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Resolution {
@@ -156,8 +168,7 @@ impl Local {
             }
             LocalResult::Failed(failure) => self.failed(now, failure),
             LocalResult::TimedOut(LocalTimeout::StartToClose) => {
-                let failure =
-                    failure::timed_out("activity StartToClose timeout", timeout_type::START_TO_CLOSE);
+                let failure = failure::timed_out(TIMED_OUT, timeout_type::START_TO_CLOSE);
                 self.failed(now, Some(failure))
             }
             LocalResult::TimedOut(
@@ -196,16 +207,12 @@ impl Local {
     }
 
     fn timed_out(&self, limit: LocalTimeout) -> Resolution {
-        let (message, kind) = match limit {
-            LocalTimeout::StartToClose => ("activity StartToClose timeout", timeout_type::START_TO_CLOSE),
-            LocalTimeout::ScheduleToStart => {
-                ("activity ScheduleToStart timeout", timeout_type::SCHEDULE_TO_START)
-            }
-            LocalTimeout::ScheduleToClose => {
-                ("activity ScheduleToClose timeout", timeout_type::SCHEDULE_TO_CLOSE)
-            }
+        let kind = match limit {
+            LocalTimeout::StartToClose => timeout_type::START_TO_CLOSE,
+            LocalTimeout::ScheduleToStart => timeout_type::SCHEDULE_TO_START,
+            LocalTimeout::ScheduleToClose => timeout_type::SCHEDULE_TO_CLOSE,
         };
-        Resolution::Failed(Some(failure::timed_out(message, kind)), retry_state::TIMEOUT)
+        Resolution::Failed(Some(failure::timed_out(TIMED_OUT, kind)), retry_state::TIMEOUT)
     }
 
     /// Zero means none.
@@ -232,9 +239,11 @@ impl Local {
         };
         let status = match resolution {
             Resolution::Completed(result) => Status::Completed(Success { result: result.clone() }),
-            Resolution::Failed(cause, state) => {
-                Status::Failed(wrapped("Local Activity failed", cause, *state))
+            Resolution::Failed(cause, _) if is_time_limit(cause) => {
+                Status::Failed(wrapped("Local Activity timed out", cause, retry_state::CANCEL_REQUESTED))
             }
+            // The language sees what its own code failed with, as it is.
+            Resolution::Failed(cause, _) => Status::Failed(Failed { failure: cause.clone() }),
             Resolution::Cancelled(cause) => {
                 Status::Cancelled(wrapped("Local Activity cancelled", cause, retry_state::CANCEL_REQUESTED))
             }

@@ -113,6 +113,11 @@ impl Run {
         self.workflow.local_executions()
     }
 
+    /// Whether local activities run, or wait to.
+    pub fn has_open_locals(&self) -> bool {
+        self.workflow.locals_open()
+    }
+
     /// Whether it waits for a task.
     pub fn is_free(&self) -> bool {
         matches!(self.phase, Phase::Idle) && self.task.is_none() && self.eviction.is_none()

@@ -25,7 +25,6 @@ pub(super) struct Held {
     pub token: Bytes,
     pub attempt: u32,
     pub started: EventId,
-    pub previous_started: EventId,
     pub source: Source,
     pub received: Time,
     /// What fetches the page after the last one that was read.
@@ -50,7 +49,6 @@ impl Held {
             token: poll.task_token,
             attempt: u32::try_from(poll.attempt).unwrap_or(0),
             started: EventId(poll.started_event_id),
-            previous_started: EventId(poll.previous_started_event_id),
             source: task.source,
             received,
             next_page: poll.next_page_token,

@@ -71,6 +71,9 @@ impl Workflow {
         let Some(kind) = kind(event) else {
             return Err(Fault::malformed(id, "the core does not know what command it records"));
         };
+        if kind == Kind::CancelTimer {
+            self.bring_forward(event)?;
+        }
         let queued = self.expect(event, kind)?;
         if queued.op != NO_OP {
             self.record_op(event, &queued, check_names)?;
@@ -97,6 +100,17 @@ impl Workflow {
                 return Ok(queued);
             }
         }
+    }
+
+    /// Cancellations of timers next to each other may come in any order: languages that give up a set of timers
+    /// together, as a task group does, need not do it in the same order on replay.
+    fn bring_forward(&mut self, event: &Event<'_>) -> Result<(), Fault> {
+        let e: h::TimerCanceledEventAttributes = event.attributes()?;
+        let seq = std::str::from_utf8(&e.timer_id).ok().and_then(|id| id.parse::<u32>().ok());
+        if let Some(index) = seq.and_then(|seq| self.timers.find(seq.into())) {
+            self.queue.bring_forward(Kind::CancelTimer, index);
+        }
+        Ok(())
     }
 
     /// A patch marker in history. A deprecated one may be missing in the code.

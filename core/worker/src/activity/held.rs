@@ -41,12 +41,13 @@ impl Held {
     }
 
     pub(super) fn remote(&mut self, now: Time, token: Bytes, start: &Start, mut permit: Permit, eager: bool) {
-        let of_type = self.metrics.activities.of(&start.activity_type);
+        let of_type = self.metrics.activities.of(&start.workflow_type).of(&start.activity_type);
         let received = if eager { &of_type.received_eagerly } else { &of_type.received };
         received.add(1);
         let asked = start.current_attempt_scheduled_time.or(start.scheduled_time);
         if let (Some(asked), Some(started)) = (asked, start.started_time) {
-            of_type.schedule_to_start.observe(Time::from(started).since(Time::from(asked)));
+            let waited = Time::from(started).since(Time::from(asked));
+            self.metrics.activity_schedule_to_start.observe(waited);
         }
         permit.mark_used(SlotUse::Activity { activity_type: start.activity_type.clone() });
         let wanted = start.scheduled_time.map_or(now, Time::from);
@@ -55,7 +56,7 @@ impl Held {
     }
 
     pub(super) fn local(&mut self, now: Time, token: Bytes, start: &Start, mut permit: Option<Permit>) {
-        let of_type = self.metrics.local_activities.of(&start.activity_type);
+        let of_type = self.metrics.local_activities.of(&start.workflow_type).of(&start.activity_type);
         of_type.total.add(1);
         if let Some(permit) = &mut permit {
             permit.mark_used(SlotUse::LocalActivity { activity_type: start.activity_type.clone() });

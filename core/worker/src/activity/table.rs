@@ -347,7 +347,7 @@ impl Table {
 /// The server would take `Canceled` as the workflow's own wish; an activity that its worker stopped shall be retried.
 fn stopped(cause: Option<Failure>) -> Failure {
     Failure {
-        message: "the worker shut down while the activity was running".into(),
+        message: "Worker is shutting down and this activity did not complete in time".into(),
         cause: cause.map(Box::new),
         failure_info: Some(FailureInfo::ApplicationFailureInfo(ApplicationFailureInfo {
             r#type: "WorkerShutdown".into(),

@@ -20,7 +20,7 @@ impl Remote {
         let request = api::PollActivityTaskQueueRequest {
             namespace: self.namespace(),
             task_queue: self.queue(),
-            identity: self.identity.clone(),
+            identity: self.identity(),
             worker_instance_key: self.instance_key.clone(),
             task_queue_metadata: rate.map(|rate| TaskQueueMetadata { max_tasks_per_second: Some(rate) }),
             worker_version_capabilities: self.capabilities(),
@@ -41,7 +41,7 @@ impl Remote {
         report: ActivityReport,
     ) -> Result<(), Error> {
         let (client, options) = (self.client(), CallOptions::default());
-        let (identity, namespace) = (self.identity.clone(), self.namespace());
+        let (identity, namespace) = (self.identity(), self.namespace());
         let deployment_options = self.deployment();
         match report {
             ActivityReport::Completed(result) => {
@@ -87,7 +87,7 @@ impl Remote {
         let request = api::RecordActivityTaskHeartbeatRequest {
             task_token,
             details: (!details.is_empty()).then_some(Payloads { payloads: details }),
-            identity: self.identity.clone(),
+            identity: self.identity(),
             namespace: self.namespace(),
             ..Default::default()
         };

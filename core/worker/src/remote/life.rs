@@ -24,7 +24,7 @@ impl Remote {
         let request = api::ShutdownWorkerRequest {
             namespace: self.namespace(),
             sticky_task_queue: self.sticky.clone().unwrap_or_default(),
-            identity: self.identity.clone(),
+            identity: self.identity(),
             reason: "graceful shutdown".into(),
             worker_heartbeat: heartbeat,
             worker_instance_key: self.instance_key.clone(),
@@ -42,7 +42,7 @@ impl Remote {
     pub(crate) async fn send_heartbeat(&self, heartbeat: WorkerHeartbeat) -> Result<(), Error> {
         let request = api::RecordWorkerHeartbeatRequest {
             namespace: self.namespace(),
-            identity: self.identity.clone(),
+            identity: self.identity(),
             worker_heartbeat: vec![heartbeat],
             ..Default::default()
         };

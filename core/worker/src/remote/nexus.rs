@@ -17,7 +17,7 @@ impl Remote {
         let request = api::PollNexusTaskQueueRequest {
             namespace: self.namespace(),
             task_queue: self.queue(),
-            identity: self.identity.clone(),
+            identity: self.identity(),
             worker_instance_key: self.instance_key.clone(),
             worker_version_capabilities: self.capabilities(),
             deployment_options: self.deployment(),
@@ -33,7 +33,7 @@ impl Remote {
 
     pub(crate) async fn report_nexus(&self, task_token: Bytes, report: NexusReport) -> Result<(), Error> {
         let (client, options) = (self.client(), CallOptions::default());
-        let (identity, namespace) = (self.identity.clone(), self.namespace());
+        let (identity, namespace) = (self.identity(), self.namespace());
         #[expect(deprecated, reason = "the older form of failures, for servers that ask for it")]
         let request = match report {
             NexusReport::Completed { response, poller_group: poller_group_id } => {

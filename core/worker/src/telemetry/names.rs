@@ -1,6 +1,6 @@
 //! Every metric the core records, with its shape and meaning, and every label and bucket.
 //!
-//! Names, labels and buckets are those which dashboards for Temporal SDKs already expect. Names here are without the
+//! Names, labels, descriptions and buckets are those which dashboards for Temporal SDKs already expect. Names here are without the
 //! prefix; [`Metrics`](super::Metrics) adds it.
 
 use super::Shape::{self, Counter, Gauge, GaugeFloat, HistogramDuration};
@@ -23,52 +23,52 @@ macro_rules! names {
 
 // A macro because each line must give both a constant and an entry of `ALL`; a function cannot declare constants.
 names! {
-    REQUEST "request" Counter "Client requests, each try counted";
-    REQUEST_FAILURE "request_failure" Counter "Client requests that failed";
-    REQUEST_LATENCY "request_latency" HistogramDuration "Time of client requests";
-    LONG_REQUEST "long_request" Counter "Long-poll requests";
-    LONG_REQUEST_FAILURE "long_request_failure" Counter "Long-poll requests that failed";
-    LONG_REQUEST_LATENCY "long_request_latency" HistogramDuration "Time of long-poll requests";
+    REQUEST "request" Counter "Count of client request successes by rpc name";
+    REQUEST_FAILURE "request_failure" Counter "Count of client request failures by rpc name";
+    REQUEST_LATENCY "request_latency" HistogramDuration "Histogram of client request latencies";
+    LONG_REQUEST "long_request" Counter "Count of long-poll request successes by rpc name";
+    LONG_REQUEST_FAILURE "long_request_failure" Counter "Count of long-poll request failures by rpc name";
+    LONG_REQUEST_LATENCY "long_request_latency" HistogramDuration "Histogram of client long-poll request latencies";
 
-    WORKFLOW_COMPLETED "workflow_completed" Counter "Workflows completed";
-    WORKFLOW_CANCELED "workflow_canceled" Counter "Workflows canceled";
-    WORKFLOW_FAILED "workflow_failed" Counter "Workflows failed";
-    WORKFLOW_CONTINUED "workflow_continue_as_new" Counter "Workflows continued as new";
-    WORKFLOW_LATENCY "workflow_endtoend_latency" HistogramDuration "Time from a workflow's start to its end";
-    WORKFLOW_TASK_POLL_EMPTY "workflow_task_queue_poll_empty" Counter "Workflow task polls that brought nothing";
-    WORKFLOW_TASK_POLL_SUCCEED "workflow_task_queue_poll_succeed" Counter "Workflow task polls that brought a task";
-    WORKFLOW_TASK_FAILED "workflow_task_execution_failed" Counter "Workflow tasks failed";
-    WORKFLOW_TASK_SCHEDULE_TO_START "workflow_task_schedule_to_start_latency" HistogramDuration "Time a workflow task waited for a worker";
-    WORKFLOW_TASK_REPLAY "workflow_task_replay_latency" HistogramDuration "Time to replay history before a workflow task";
-    WORKFLOW_TASK_EXECUTION "workflow_task_execution_latency" HistogramDuration "Time to execute a workflow task";
+    WORKFLOW_COMPLETED "workflow_completed" Counter "Count of successfully completed workflows";
+    WORKFLOW_CANCELED "workflow_canceled" Counter "Count of canceled workflows";
+    WORKFLOW_FAILED "workflow_failed" Counter "Count of failed workflows";
+    WORKFLOW_CONTINUED "workflow_continue_as_new" Counter "Count of continued-as-new workflows";
+    WORKFLOW_LATENCY "workflow_endtoend_latency" HistogramDuration "Histogram of total workflow execution latencies";
+    WORKFLOW_TASK_POLL_EMPTY "workflow_task_queue_poll_empty" Counter "Count of workflow task queue polls that brought nothing";
+    WORKFLOW_TASK_POLL_SUCCEED "workflow_task_queue_poll_succeed" Counter "Count of workflow task queue poll successes";
+    WORKFLOW_TASK_FAILED "workflow_task_execution_failed" Counter "Count of workflow task execution failures";
+    WORKFLOW_TASK_SCHEDULE_TO_START "workflow_task_schedule_to_start_latency" HistogramDuration "Histogram of workflow task schedule-to-start latencies";
+    WORKFLOW_TASK_REPLAY "workflow_task_replay_latency" HistogramDuration "Histogram of workflow task replay latencies";
+    WORKFLOW_TASK_EXECUTION "workflow_task_execution_latency" HistogramDuration "Histogram of workflow task execution (not replay) latencies";
 
-    ACTIVITY_POLL_EMPTY "activity_poll_no_task" Counter "Activity polls that brought nothing";
-    ACTIVITY_RECEIVED "activity_task_received" Counter "Activity tasks received";
-    ACTIVITY_FAILED "activity_execution_failed" Counter "Activity attempts failed";
-    ACTIVITY_SCHEDULE_TO_START "activity_schedule_to_start_latency" HistogramDuration "Time an activity task waited for a worker";
-    ACTIVITY_EXECUTION "activity_execution_latency" HistogramDuration "Time of one activity attempt";
-    ACTIVITY_SUCCEED "activity_succeed_endtoend_latency" HistogramDuration "Time from an activity's first schedule to its success";
+    ACTIVITY_POLL_EMPTY "activity_poll_no_task" Counter "Count of activity task queue polls that brought nothing";
+    ACTIVITY_RECEIVED "activity_task_received" Counter "Count of activity task queue poll successes";
+    ACTIVITY_FAILED "activity_execution_failed" Counter "Count of activity task execution failures";
+    ACTIVITY_SCHEDULE_TO_START "activity_schedule_to_start_latency" HistogramDuration "Histogram of activity schedule-to-start latencies";
+    ACTIVITY_EXECUTION "activity_execution_latency" HistogramDuration "Histogram of activity execution latencies";
+    ACTIVITY_SUCCEED "activity_succeed_endtoend_latency" HistogramDuration "Histogram of activity execution latencies for successful activities";
 
-    LOCAL_ACTIVITY_TOTAL "local_activity_total" Counter "Local activity attempts";
-    LOCAL_ACTIVITY_CANCELLED "local_activity_execution_cancelled" Counter "Local activity attempts cancelled";
-    LOCAL_ACTIVITY_FAILED "local_activity_execution_failed" Counter "Local activity attempts failed";
-    LOCAL_ACTIVITY_EXECUTION "local_activity_execution_latency" HistogramDuration "Time of one local activity attempt";
-    LOCAL_ACTIVITY_SUCCEED "local_activity_succeed_endtoend_latency" HistogramDuration "Time from a local activity's schedule to its success";
+    LOCAL_ACTIVITY_TOTAL "local_activity_total" Counter "Count of local activities executed";
+    LOCAL_ACTIVITY_CANCELLED "local_activity_execution_cancelled" Counter "Count of local activity executions that were cancelled";
+    LOCAL_ACTIVITY_FAILED "local_activity_execution_failed" Counter "Count of local activity executions that failed";
+    LOCAL_ACTIVITY_EXECUTION "local_activity_execution_latency" HistogramDuration "Histogram of local activity execution latencies";
+    LOCAL_ACTIVITY_SUCCEED "local_activity_succeed_endtoend_latency" HistogramDuration "Histogram of local activity execution latencies for successful local activities";
 
-    NEXUS_POLL_EMPTY "nexus_poll_no_task" Counter "Nexus polls that brought nothing";
+    NEXUS_POLL_EMPTY "nexus_poll_no_task" Counter "Count of Nexus task queue polls that brought nothing";
     NEXUS_SCHEDULE_TO_START "nexus_task_schedule_to_start_latency" HistogramDuration "Time a Nexus task waited for a worker";
     NEXUS_LATENCY "nexus_task_endtoend_latency" HistogramDuration "Time from a Nexus task's creation to its end";
     NEXUS_EXECUTION "nexus_task_execution_latency" HistogramDuration "Time to execute a Nexus task";
     NEXUS_FAILED "nexus_task_execution_failed" Counter "Nexus tasks failed";
 
-    WORKER_START "worker_start" Counter "Workers started";
-    POLLERS "num_pollers" Gauge "Polls in flight";
-    SLOTS_AVAILABLE "worker_task_slots_available" Gauge "Slots free for tasks";
-    SLOTS_USED "worker_task_slots_used" Gauge "Slots that run a task";
-    STICKY_HIT "sticky_cache_hit" Counter "Workflow tasks continued from the cache";
-    STICKY_MISS "sticky_cache_miss" Counter "Workflow tasks whose run was not in the cache";
-    STICKY_SIZE "sticky_cache_size" Gauge "Runs in the cache";
-    STICKY_EVICTION "sticky_cache_total_forced_eviction" Counter "Runs evicted for room or error";
+    WORKER_START "worker_start" Counter "Count of the number of initialized workers";
+    POLLERS "num_pollers" Gauge "Current number of active pollers per queue type";
+    SLOTS_AVAILABLE "worker_task_slots_available" Gauge "Current number of available slots per task type";
+    SLOTS_USED "worker_task_slots_used" Gauge "Current number of used slots per task type";
+    STICKY_HIT "sticky_cache_hit" Counter "Count of times the workflow cache was used for a new workflow task";
+    STICKY_MISS "sticky_cache_miss" Counter "Count of times the workflow cache was missing a workflow for a sticky task";
+    STICKY_SIZE "sticky_cache_size" Gauge "Current number of cached workflows";
+    STICKY_EVICTION "sticky_cache_total_forced_eviction" Counter "Count of evictions of cached workflows";
 
     RESOURCE_MEMORY "resource_slots_mem_usage" GaugeFloat "Memory in use, percent";
     RESOURCE_CPU "resource_slots_cpu_usage" GaugeFloat "CPU in use, percent";

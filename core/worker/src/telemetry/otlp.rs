@@ -41,12 +41,13 @@ pub struct OtlpOptions {
     /// `http://` or `https://`.
     pub endpoint: String,
     pub transport: OtlpTransport,
+    /// By HTTP, those that are no valid headers are left out.
     pub headers: BTreeMap<String, String>,
     pub interval: Duration,
     /// Send what was added since the last time, instead of totals.
     pub delta: bool,
     pub durations_as_seconds: bool,
-    /// Histogram bounds by metric name, with or without prefix, in the unit that is sent.
+    /// Histogram bounds by a metric's name or a part of it (the longest counts), in the unit that is sent.
     pub bucket_overrides: BTreeMap<String, Vec<f64>>,
     /// What the collector is told of this process; `service.name` belongs here.
     pub resource: BTreeMap<String, String>,
@@ -72,8 +73,8 @@ impl OtlpOptions {
 /// Why metrics cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum OtlpError {
-    #[error("header {0:?} is not a valid HTTP header")]
-    Header(String),
+    #[error("header {name:?}: {problem}")]
+    Header { name: String, problem: &'static str },
     #[error("the machine's trusted certificates cannot be read: {0}")]
     Certificates(std::io::Error),
     #[error(transparent)]
@@ -162,14 +163,13 @@ impl Sender {
 }
 
 fn exporter(options: &OtlpOptions, temporality: Temporality) -> Result<MetricExporter, OtlpError> {
-    let headers = headers(&options.headers)?;
     let exporter = MetricExporter::builder().with_temporality(temporality);
     Ok(match options.transport {
         OtlpTransport::Grpc => exporter
             .with_tonic()
             .with_endpoint(&options.endpoint)
             .with_timeout(options.timeout)
-            .with_metadata(MetadataMap::from_headers(headers))
+            .with_metadata(MetadataMap::from_headers(headers(&options.headers)?))
             .build()?,
         OtlpTransport::Http => {
             let provider = rustls::crypto::ring::default_provider();
@@ -193,8 +193,10 @@ fn exporter(options: &OtlpOptions, temporality: Temporality) -> Result<MetricExp
 
 fn headers(pairs: &BTreeMap<String, String>) -> Result<HeaderMap, OtlpError> {
     let header = |(name, value): (&String, &String)| {
-        let parsed = (HeaderName::try_from(name), HeaderValue::try_from(value));
-        let (Ok(parsed_name), Ok(parsed_value)) = parsed else { return Err(OtlpError::Header(name.clone())) };
+        let refused = |problem| OtlpError::Header { name: name.clone(), problem };
+        let parsed_name = HeaderName::try_from(name).map_err(|_| refused("invalid HTTP header name"))?;
+        let parsed_value =
+            HeaderValue::try_from(value).map_err(|_| refused("failed to parse header value"))?;
         Ok((parsed_name, parsed_value))
     };
     pairs.iter().map(header).collect()

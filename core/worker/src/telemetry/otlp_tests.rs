@@ -109,7 +109,7 @@ async fn totals_reach_a_collector_by_grpc() {
 async fn a_header_that_is_none_is_refused() {
     let mut options = OtlpOptions::new("http://127.0.0.1:1");
     options.headers.insert("no spaces".into(), "x".into());
-    assert!(matches!(Otlp::start(options), Err(OtlpError::Header(name)) if name == "no spaces"));
+    assert!(matches!(Otlp::start(options), Err(OtlpError::Header { name, .. }) if name == "no spaces"));
 }
 
 #[tokio::test]

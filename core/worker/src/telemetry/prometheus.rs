@@ -16,11 +16,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub struct PrometheusOptions {
     /// Counters end in `_total`.
     pub counters_total_suffix: bool,
-    /// Names end in their unit: `_milliseconds`, `_seconds`.
+    /// Names of histograms end in their unit: `_milliseconds`, `_seconds`.
     pub unit_suffix: bool,
     /// Durations in seconds instead of milliseconds.
     pub durations_as_seconds: bool,
-    /// Histogram bounds by metric name, with or without prefix, in the unit that is shown.
+    /// Histogram bounds by a metric's name or a part of it (the longest counts), in the unit that is shown.
     pub bucket_overrides: BTreeMap<String, Vec<f64>>,
 }
 
@@ -84,10 +84,11 @@ impl Prometheus {
     fn name(&self, instrument: &Instrument) -> String {
         let mut name = sanitized(&instrument.full_name());
         if self.options.unit_suffix {
-            let unit = match (&*instrument.unit, self.options.durations_as_seconds) {
-                ("ms", false) => "milliseconds",
-                ("ms" | "s", true) | ("s", false) => "seconds",
-                (unit, _) => unit,
+            let unit = match (instrument.shape, self.options.durations_as_seconds) {
+                (Shape::HistogramDuration, false) => "milliseconds",
+                (Shape::HistogramDuration, true) => "seconds",
+                (Shape::Histogram | Shape::HistogramFloat, _) => &*instrument.unit,
+                (Shape::Counter | Shape::Gauge | Shape::GaugeFloat, _) => "",
             };
             if !unit.is_empty() {
                 name = format!("{name}_{}", sanitized(unit));
@@ -119,7 +120,9 @@ pub(super) fn bounds(
     durations_as_seconds: bool,
     instrument: &Instrument,
 ) -> Vec<f64> {
-    if let Some(own) = overrides.get(&instrument.full_name()).or_else(|| overrides.get(&*instrument.name)) {
+    let name = instrument.full_name();
+    let fitting = overrides.iter().filter(|(part, _)| name.contains(part.as_str()));
+    if let Some((_, own)) = fitting.max_by_key(|(part, _)| part.len()) {
         return own.clone();
     }
     let seconds = durations_as_seconds && instrument.shape == Shape::HistogramDuration;
@@ -218,10 +221,9 @@ fn header(text: &mut String, name: &str, metric: &Metric) {
         Shape::Gauge | Shape::GaugeFloat => "gauge",
         Shape::Histogram | Shape::HistogramFloat | Shape::HistogramDuration => "histogram",
     };
-    if !metric.help.is_empty() {
-        let help = metric.help.replace('\\', "\\\\").replace('\n', "\\n");
-        put(text, format_args!("# HELP {name} {help}\n"));
-    }
+    let help = if metric.help.is_empty() { name } else { &metric.help };
+    let help = help.replace('\\', "\\\\").replace('\n', "\\n");
+    put(text, format_args!("# HELP {name} {help}\n"));
     put(text, format_args!("# TYPE {name} {kind}\n"));
 }
 
@@ -287,10 +289,13 @@ mod tests {
         let time = prometheus.bind(&Instrument::new("time", Shape::HistogramDuration), &Labels::default());
         time.record(Value::Time(Duration::from_millis(50)));
         time.record(Value::Time(Duration::from_secs(60)));
-        let expected = r#"# TYPE done counter
+        let expected = r#"# HELP done done
+# TYPE done counter
 done{queue="a\"b\\c\nd"} 3
+# HELP level level
 # TYPE level gauge
 level 0.5
+# HELP time time
 # TYPE time histogram
 time_bucket{le="50"} 1
 time_bucket{le="100"} 1
@@ -311,7 +316,7 @@ time_count 2
             counters_total_suffix: true,
             unit_suffix: true,
             durations_as_seconds: true,
-            bucket_overrides: [("request_latency".into(), vec![0.5])].into(),
+            bucket_overrides: [("l_request_lat".into(), vec![0.5]), ("latency".into(), vec![0.1])].into(),
         };
         let prometheus = Arc::new(Prometheus::new(options));
         let metrics =
@@ -333,7 +338,7 @@ time_count 2
         prometheus.bind(&Instrument::new("done", Shape::Counter), &Labels::default());
         assert_eq!(prometheus.text(), "");
         gauge.record(Value::Whole(0));
-        assert_eq!(prometheus.text(), "# TYPE level gauge\nlevel 0\n");
+        assert_eq!(prometheus.text(), "# HELP level level\n# TYPE level gauge\nlevel 0\n");
     }
 
     #[test]
@@ -341,7 +346,7 @@ time_count 2
         let prometheus = Prometheus::default();
         prometheus.bind(&Instrument::new("x", Shape::Counter), &Labels::default()).record(Value::Whole(1));
         prometheus.bind(&Instrument::new("x", Shape::Gauge), &Labels::default()).record(Value::Whole(9));
-        assert_eq!(prometheus.text(), "# TYPE x counter\nx 1\n");
+        assert_eq!(prometheus.text(), "# HELP x x\n# TYPE x counter\nx 1\n");
     }
 
     #[test]

@@ -45,10 +45,14 @@ pub struct WorkerMetrics {
     pub cache: CacheMetrics,
     pub workflow_polls_empty: Counter,
     pub workflow_polls_succeeded: Counter,
+    pub workflow_schedule_to_start: Timing,
     pub workflows: Family<WorkflowMetrics>,
     pub activity_polls_empty: Counter,
-    pub activities: Family<ActivityMetrics>,
-    pub local_activities: Family<LocalActivityMetrics>,
+    pub activity_schedule_to_start: Timing,
+    /// By workflow type, then by their own.
+    pub activities: Family<Family<ActivityMetrics>>,
+    /// By workflow type, then by their own.
+    pub local_activities: Family<Family<LocalActivityMetrics>>,
     pub nexus: NexusMetrics,
 }
 
@@ -61,10 +65,16 @@ impl WorkerMetrics {
             cache: CacheMetrics::new(&scope),
             workflow_polls_empty: scope.counter(names::WORKFLOW_TASK_POLL_EMPTY),
             workflow_polls_succeeded: scope.counter(names::WORKFLOW_TASK_POLL_SUCCEED),
+            workflow_schedule_to_start: scope.timing(names::WORKFLOW_TASK_SCHEDULE_TO_START),
             workflows: family(&scope, label::WORKFLOW_TYPE, |scope| WorkflowMetrics::new(&scope)),
             activity_polls_empty: scope.counter(names::ACTIVITY_POLL_EMPTY),
-            activities: family(&scope, label::ACTIVITY_TYPE, |scope| ActivityMetrics::new(&scope)),
-            local_activities: family(&scope, label::ACTIVITY_TYPE, |scope| LocalActivityMetrics::new(&scope)),
+            activity_schedule_to_start: scope.timing(names::ACTIVITY_SCHEDULE_TO_START),
+            activities: family(&scope, label::WORKFLOW_TYPE, |scope| {
+                family(&scope, label::ACTIVITY_TYPE, |scope| ActivityMetrics::new(&scope))
+            }),
+            local_activities: family(&scope, label::WORKFLOW_TYPE, |scope| {
+                family(&scope, label::ACTIVITY_TYPE, |scope| LocalActivityMetrics::new(&scope))
+            }),
             nexus: NexusMetrics::new(&scope),
             scope,
         }
@@ -111,7 +121,6 @@ impl SlotGauges {
 /// The cache of workflow runs.
 #[derive(Debug)]
 pub struct CacheMetrics {
-    pub hit: Counter,
     pub miss: Counter,
     pub size: Gauge,
     pub forced_eviction: Counter,
@@ -120,7 +129,6 @@ pub struct CacheMetrics {
 impl CacheMetrics {
     fn new(scope: &Metrics) -> Self {
         CacheMetrics {
-            hit: scope.counter(names::STICKY_HIT),
             miss: scope.counter(names::STICKY_MISS),
             size: scope.gauge(names::STICKY_SIZE),
             forced_eviction: scope.counter(names::STICKY_EVICTION),
@@ -136,7 +144,7 @@ pub struct WorkflowMetrics {
     pub failed: Counter,
     pub continued_as_new: Counter,
     pub end_to_end: Timing,
-    pub task_schedule_to_start: Timing,
+    pub sticky_hit: Counter,
     pub task_replay: Timing,
     pub task_execution: Timing,
     /// By `failure_reason`: `NonDeterminismError`, `WorkflowError`, ...
@@ -151,7 +159,7 @@ impl WorkflowMetrics {
             failed: scope.counter(names::WORKFLOW_FAILED),
             continued_as_new: scope.counter(names::WORKFLOW_CONTINUED),
             end_to_end: scope.timing(names::WORKFLOW_LATENCY),
-            task_schedule_to_start: scope.timing(names::WORKFLOW_TASK_SCHEDULE_TO_START),
+            sticky_hit: scope.counter(names::STICKY_HIT),
             task_replay: scope.timing(names::WORKFLOW_TASK_REPLAY),
             task_execution: scope.timing(names::WORKFLOW_TASK_EXECUTION),
             task_failed: family(scope, label::FAILURE_REASON, |scope| {
@@ -167,7 +175,6 @@ pub struct ActivityMetrics {
     pub received: Counter,
     pub received_eagerly: Counter,
     pub failed: Counter,
-    pub schedule_to_start: Timing,
     pub execution: Timing,
     pub succeeded: Timing,
 }
@@ -178,8 +185,7 @@ impl ActivityMetrics {
         ActivityMetrics {
             received: received(false),
             received_eagerly: received(true),
-            failed: scope.counter(names::ACTIVITY_FAILED),
-            schedule_to_start: scope.timing(names::ACTIVITY_SCHEDULE_TO_START),
+            failed: failed(scope, names::ACTIVITY_FAILED),
             execution: scope.timing(names::ACTIVITY_EXECUTION),
             succeeded: scope.timing(names::ACTIVITY_SUCCEED),
         }
@@ -201,7 +207,7 @@ impl LocalActivityMetrics {
         LocalActivityMetrics {
             total: scope.counter(names::LOCAL_ACTIVITY_TOTAL),
             cancelled: scope.counter(names::LOCAL_ACTIVITY_CANCELLED),
-            failed: scope.counter(names::LOCAL_ACTIVITY_FAILED),
+            failed: failed(scope, names::LOCAL_ACTIVITY_FAILED),
             execution: scope.timing(names::LOCAL_ACTIVITY_EXECUTION),
             succeeded: scope.timing(names::LOCAL_ACTIVITY_SUCCEED),
         }
@@ -231,6 +237,11 @@ impl NexusMetrics {
     }
 }
 
+/// Failures of activities have one reason.
+fn failed(scope: &Metrics, name: names::Name) -> Counter {
+    scope.with(label::FAILURE_REASON, "ActivityError").counter(name)
+}
+
 fn family<T>(
     scope: &Metrics,
     label: &'static str,
@@ -255,7 +266,7 @@ mod tests {
         worker.started.add(1);
         worker.pollers(PollerType::StickyWorkflowTask, "q", Some("host-1")).set(4);
         worker.slots(SlotKind::LocalActivity).used.set(2);
-        worker.activities.of("charge").received_eagerly.add(1);
+        worker.activities.of("order").of("charge").received_eagerly.add(1);
         worker.workflows.of("order").task_failed.of("NonDeterminismError").add(1);
         worker.workflows.of("order").task_replay.observe(Duration::from_millis(15));
         worker.nexus.failed.of("timeout").add(1);
@@ -264,7 +275,7 @@ mod tests {
             "worker_start{namespace=\"n\",task_queue=\"q\"} 1",
             "num_pollers{namespace=\"n\",poller_type=\"sticky_workflow_task\",task_queue=\"q\"} 4",
             "worker_task_slots_used{namespace=\"n\",task_queue=\"q\",worker_type=\"LocalActivityWorker\"} 2",
-            "activity_task_received{activity_type=\"charge\",eager=\"true\",namespace=\"n\",task_queue=\"q\"} 1",
+            "activity_task_received{activity_type=\"charge\",eager=\"true\",namespace=\"n\",task_queue=\"q\",workflow_type=\"order\"} 1",
             "workflow_task_execution_failed{failure_reason=\"NonDeterminismError\",namespace=\"n\",task_queue=\"q\",workflow_type=\"order\"} 1",
             "workflow_task_replay_latency_bucket{namespace=\"n\",task_queue=\"q\",workflow_type=\"order\",le=\"20\"} 1",
             "nexus_task_execution_failed{failure_reason=\"timeout\",namespace=\"n\",task_queue=\"q\"} 1",

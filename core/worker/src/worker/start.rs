@@ -38,7 +38,7 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
     let sizes = SizeLimits { warn: client.warn_sizes(), ..SizeLimits::default() };
     let remote = Arc::new(Remote::new(client, config.clone(), metrics.clone()));
     let counts = Arc::new(Counts::default());
-    let permits = |kind| Permits::new(kind, &config, remote.identity(), &metrics);
+    let permits = |kind| Permits::new(kind, &config, &remote.identity(), &metrics);
     let namespace = Arc::new(Mutex::new(NamespaceFacts { sizes, ..NamespaceFacts::default() }));
     let mut it = Starting {
         remote: remote.clone(),
@@ -266,8 +266,16 @@ fn behaviors(config: &WorkerConfig) -> (PollerBehavior, PollerBehavior) {
     }
 }
 
+/// Runs are spread over shards by chance, so a small cache is not split: its bound would not be the one that was asked for.
+const CACHED_PER_SHARD_MIN: usize = 50;
+
 fn shard_count(config: &WorkerConfig) -> usize {
-    config.shards.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    let parallel = || std::thread::available_parallelism().map_or(1, usize::from);
+    let shards_max = match config.max_cached_workflows {
+        0 => usize::MAX,
+        runs => (runs / CACHED_PER_SHARD_MIN).max(1),
+    };
+    config.shards.unwrap_or_else(|| parallel().min(shards_max))
 }
 
 /// What each of these many shards must know. Together they keep to the worker's limits.

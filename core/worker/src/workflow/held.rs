@@ -3,16 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use outlast_machine::io::{Closed, Note, RunId, TaskCompletion, TaskFailure, Ticket};
 use outlast_machine::time::Time;
 use outlast_proto::lens::api;
 use outlast_proto::temporal::api::enums::v1::WorkflowTaskFailedCause;
+use outlast_proto::temporal::api::failure::v1::Failure;
+use prost::Message;
 
 use crate::counts::Counts;
 use crate::permits::Permit;
 use crate::slots::SlotUse;
 use crate::telemetry::{WorkerMetrics, WorkflowMetrics};
+
+/// Why a task failed, unless the code was not deterministic.
+const WORKFLOW_ERROR: &str = "WorkflowError";
 
 /// The tasks of one shard.
 pub(super) struct Held {
@@ -48,7 +54,8 @@ impl Held {
         let workflow_type = text(poll.workflow_type.as_ref().map_or(&[][..], |kind| &kind.name));
         let of_type = self.metrics.workflows.of(&workflow_type);
         if let (Some(scheduled), Some(started)) = (poll.scheduled_time, poll.started_time) {
-            of_type.task_schedule_to_start.observe(Time::from(started).since(Time::from(scheduled)));
+            let waited = Time::from(started).since(Time::from(scheduled));
+            self.metrics.workflow_schedule_to_start.observe(waited);
         }
         let is_sticky = permit.wanted().is_sticky;
         permit.mark_used(SlotUse::Workflow { workflow_type, is_sticky });
@@ -87,23 +94,36 @@ impl Held {
         }
     }
 
-    pub(super) fn fails(&self, failed: &mut TaskFailure) {
+    pub(super) fn fails(&self, run: &RunId, failed: &mut TaskFailure) {
         if self.tasks.get(&failed.ticket).is_some_and(|entry| entry.oversized) {
             failed.cause = WorkflowTaskFailedCause::PayloadsTooLarge.into();
         }
         let reason = match failed.cause == WorkflowTaskFailedCause::NonDeterministicError as i32 {
             true => "NonDeterminismError",
-            false => "WorkflowError",
+            false => WORKFLOW_ERROR,
         };
-        self.metrics.workflows.of(&text(&failed.workflow_type)).task_failed.of(reason).add(1);
+        // Its details may be private: they are not for a log.
+        let failure = Failure::decode(&*failed.failure).unwrap_or_default();
+        let failure = format!("{}\n{}", failure.message, failure.stack_trace);
+        tracing::warn!(run_id = %run, failure = failure.trim_end(), "Failing workflow task");
+        self.failed(Some(&self.metrics.workflows.of(&text(&failed.workflow_type))), reason);
+    }
+
+    fn failed(&self, of_type: Option<&Arc<WorkflowMetrics>>, reason: &str) {
+        if let Some(of_type) = of_type {
+            of_type.task_failed.of(reason).add(1);
+        }
         self.counts.workflow_tasks.failed();
     }
 
     pub(super) fn note(&self, run: &RunId, note: &Note) {
         let of_type = self.tasks.values().find(|entry| entry.run == *run).map(|entry| &entry.of_type);
         match (note, of_type) {
-            (Note::StickyHit, _) => {
-                self.metrics.cache.hit.add(1);
+            (Note::StickyHit, of_type) => {
+                if let Some(of_type) = of_type {
+                    of_type.sticky_hit.add(1);
+                    of_type.task_replay.observe(Duration::ZERO);
+                }
                 self.counts.sticky_hits.fetch_add(1, Ordering::Relaxed);
             }
             (Note::StickyMiss, _) => {
@@ -122,13 +142,15 @@ impl Held {
                 }
             }
             (Note::FailureHeldBack { attempt, message }, _) => {
-                tracing::warn!(%run, attempt, message, "a workflow task failed again; the server will time it out");
+                let failure = message;
+                tracing::warn!(run_id = %run, attempt, failure, "a workflow task failed again; the server will time it out");
+                self.failed(of_type, WORKFLOW_ERROR);
             }
             (Note::PatchesTooLarge, _) => {
-                tracing::warn!(%run, "the search attribute that lists patches would be too large; it was not written");
+                tracing::warn!(run_id = %run, "the search attribute that lists patches would be too large; it was not written");
             }
             (Note::Replayed(_) | Note::Closed(..), None) => {
-                tracing::debug!(%run, ?note, "of a run that holds no task");
+                tracing::debug!(run_id = %run, ?note, "of a run that holds no task");
             }
         }
     }

@@ -139,7 +139,7 @@ impl Loop {
             Output::CancelLocal(run, name) => self.activities(activity::Arrival::CancelLocal(run, name)),
             Output::Complete(run, done) => self.complete(run, *done),
             Output::Fail(run, mut failed) => {
-                self.held.fails(&mut failed);
+                self.held.fails(&run, &mut failed);
                 self.calls.spawn(async move { Done::Told(run, remote.fail(failed).await) });
             }
             Output::Answer(run, answer) => {
@@ -208,8 +208,8 @@ impl Loop {
     }
 
     fn forgotten(&self, run: &RunId, eviction: Eviction) {
-        let Eviction { reason, message } = eviction;
-        tracing::debug!(%run, ?reason, message, "a run left the cache");
+        let Eviction { reason, message: cause } = eviction;
+        tracing::debug!(run_id = %run, ?reason, cause, "a run left the cache");
     }
 }
 

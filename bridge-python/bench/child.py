@@ -1,0 +1,148 @@
+"""One measurement in a process of its own: `child.py ENGINE PART [ARGUMENT...]`, the answer as one line of JSON.
+
+    cycles ADDRESS COMPRESSION COUNT   CPU per workflow of 1 and of 10 activities
+    replay ACTIVITIES TIMES            CPU of replaying one history
+    cached ADDRESS COUNT               memory of a cached workflow that waits
+    hello ADDRESS                      when the first result came and when the stop began, by the monotonic clock
+    import                             how long the native module takes to import
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+ENGINE, PART, *ARGUMENTS = sys.argv[1:]
+
+if PART == "import":
+    # By its file, so that no Python package around it is imported with it.
+    from importlib.machinery import ExtensionFileLoader
+    from importlib.util import find_spec, module_from_spec, spec_from_file_location
+    from pathlib import Path
+
+    package, stem = ("outlast", "_native") if ENGINE == "outlast" else ("temporalio", "temporal_sdk_bridge")
+    around = find_spec(package)
+    assert around and around.submodule_search_locations
+    path = str(next(Path(around.submodule_search_locations[0]).rglob(f"{stem}.*so")))
+    before = time.perf_counter()
+    spec = spec_from_file_location(stem, path, loader=ExtensionFileLoader(stem, path))
+    assert spec and spec.loader
+    spec.loader.exec_module(module_from_spec(spec))
+    print((time.perf_counter() - before) * 1_000)
+    sys.exit(0)
+
+if ENGINE == "outlast":
+    import outlast.compat.temporalio
+
+    outlast.compat.temporalio.install()
+
+import asyncio
+import gc
+import json
+import os
+import statistics
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import history
+from meter import Cpu, resident_kib
+from temporalio.client import Client
+from temporalio.service import GrpcCompression
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
+from work import Blocked, Steps, step
+
+IN_FLIGHT = 20
+"""Workflows that run at once."""
+
+
+def new_worker(client: Client, cached: int = 1_000) -> Worker:
+    """Defaults, but for the sandbox, which costs Python's time whatever the engine."""
+    return Worker(
+        client,
+        task_queue=f"queue-{uuid.uuid4()}",
+        workflows=[Steps, Blocked],
+        activities=[step],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        max_cached_workflows=cached,
+    )
+
+
+async def cycles(address: str, compression: str, count: str) -> dict[str, Any]:
+    client = await Client.connect(address, grpc_compression=getattr(GrpcCompression, compression.upper()))
+    async with new_worker(client) as worker:
+        gate = asyncio.Semaphore(IN_FLIGHT)
+
+        async def one(activities: int) -> None:
+            async with gate:
+                name = f"bench-{uuid.uuid4()}"
+                result = await client.execute_workflow(Steps.run, activities, id=name, task_queue=worker.task_queue)
+                assert result == activities
+
+        async def measure(activities: int, workflows: int) -> dict[str, float]:
+            before = Cpu.now()
+            await asyncio.gather(*(one(activities) for _ in range(workflows)))
+            return Cpu.now().since(before, workflows)
+
+        await measure(2, 2 * IN_FLIGHT)
+        return {"1": await measure(1, int(count)), "10": await measure(10, int(count) // 4)}
+
+
+async def replay(activities: str, times: str) -> dict[str, Any]:
+    # Ours, so that its threads outlive the replay and are known to be Python's when the clocks are read.
+    threads = ThreadPoolExecutor(8)
+    replayer = Replayer(workflows=[Steps], workflow_runner=UnsandboxedWorkflowRunner(), workflow_task_executor=threads)
+    await replayer.replay_workflow(history.activities(20))
+    recorded = history.activities(int(activities))
+    assert len(recorded.events) == 5 + 6 * int(activities)
+    rounds = []
+    for _ in range(int(times)):
+        before = Cpu.now()
+        await replayer.replay_workflow(recorded)
+        rounds.append(Cpu.now().since(before, 1))
+    return {what: statistics.median(round[what] for round in rounds) for what in rounds[0]}
+
+
+async def cached(address: str, count: str) -> dict[str, Any]:
+    client = await Client.connect(address)
+    async with new_worker(client, cached=int(count) + 200) as worker:
+        gate = asyncio.Semaphore(IN_FLIGHT)
+        names: list[str] = []
+
+        async def one() -> None:
+            async with gate:
+                names.append(f"bench-{uuid.uuid4()}")
+                handle = await client.start_workflow(Blocked.run, id=names[-1], task_queue=worker.task_queue)
+                # Answered from the cache: the workflow is there.
+                await handle.query("__stack_trace")
+
+        async def fill(workflows: int) -> int:
+            await asyncio.gather(*(one() for _ in range(workflows)))
+            gc.collect()
+            return resident_kib()
+
+        before = await fill(200)
+        after = await fill(int(count))
+        await asyncio.gather(*(client.get_workflow_handle(name).terminate() for name in names))
+        return {"kib": (after - before) / int(count)}
+
+
+async def hello(address: str) -> dict[str, Any]:
+    client = await Client.connect(address)
+    worker = new_worker(client)
+    async with worker:
+        name = f"bench-{uuid.uuid4()}"
+        assert await client.execute_workflow(Steps.run, 1, id=name, task_queue=worker.task_queue) == 1
+        result = time.monotonic()
+    return {"result": result, "worker_stopped": time.monotonic()}
+
+
+def main() -> None:
+    part = {"cycles": cycles, "replay": replay, "cached": cached, "hello": hello}[PART]
+    print(json.dumps(asyncio.run(part(*ARGUMENTS))), flush=True)
+    if PART != "hello":
+        # The original aborts now and then at the interpreter's end; only `hello` measures that end.
+        os._exit(0)
+
+
+main()
