@@ -186,7 +186,7 @@ async fn start(
 
 /// A deadline that passed here, before the server said so, is told as users know it.
 fn failed(mut error: Error) -> Failure {
-    if error.source.as_deref().is_some_and(|source| source.is::<tokio::time::error::Elapsed>()) {
+    if error.kind == outlast_core::Kind::TimedOut && error.source.is_some() {
         (error.code, error.message) = (Code::Cancelled, "Timeout expired".into());
     }
     Failure::Rpc(Box::new(error))

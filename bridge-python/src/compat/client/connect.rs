@@ -7,7 +7,7 @@ use outlast_core::{CallOptions, Client, ClientOptions, Error, Kind, RetryKind};
 /// Connects and asks the server what it can do: once, since the caller wants to know.
 pub async fn connect(options: ClientOptions) -> Result<Client, String> {
     let (host, balanced) = (options.target.host().to_owned(), options.resolve_interval.is_some());
-    let client = Client::lazy(options).map_err(|error| error.message)?;
+    let client = Client::lazy(options).map_err(|error| told(&error, &host, balanced))?;
     let once = CallOptions { retry: RetryKind::None, ..CallOptions::default() };
     match client.system_info_with(once).await {
         Ok(_) => Ok(client),
