@@ -184,8 +184,12 @@ async fn start(
     answer.map(|answer| proto::encode(&answer)).map_err(failed)
 }
 
-/// A deadline that passed here, before the server said so, is told as users know it.
+/// A deadline that passed here, before the server said so, is told as users know it; what the server said, in its own
+/// words.
 fn failed(mut error: Error) -> Failure {
+    if let Some(own) = error.message.strip_prefix("message too large: ") {
+        error.message = own.to_owned();
+    }
     if error.kind == outlast_core::Kind::TimedOut && error.source.is_some() {
         (error.code, error.message) = (Code::Cancelled, "Timeout expired".into());
     }
