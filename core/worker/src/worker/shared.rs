@@ -83,9 +83,13 @@ impl Shared {
         }
     }
 
-    /// A slot for a workflow that begins here; only if the language is polling, or the task would wait for nobody.
+    /// A slot for a workflow that begins here. The language may not be polling yet: whoever puts a worker into a set is
+    /// about to.
     pub(crate) fn reserve_eager(&self) -> Option<Permit> {
-        let open = self.workflows.as_ref().is_some_and(|half| *half.polling.borrow() == Polling::Open);
+        let open = self.workflows.as_ref().is_some_and(|half| match *half.polling.borrow() {
+            Polling::Waiting | Polling::Open => true,
+            Polling::Closing | Polling::Aborted => false,
+        });
         open.then(|| self.vitals.workflow_tasks.try_reserve()).flatten()
     }
 
