@@ -18,7 +18,7 @@ use self::config::WorkerConfig;
 use self::slots::Home;
 use super::client::ClientRef;
 use super::runtime::RuntimeRef;
-use crate::error::Failure;
+use crate::error::{self, Failure};
 use crate::live::{Kind, Live};
 use crate::runtime::Shared;
 use crate::{aio, buffers};
@@ -222,7 +222,8 @@ impl Held {
                     let namespace = &worker.config().namespace;
                     Err(Failure::Runtime(format!(
                         "Worker validation failed: Namespace {namespace} was not found or otherwise could not be \
-                         described: {error}"
+                         described: {}",
+                        error::status(&error)
                     )))
                 }
             },

@@ -9,6 +9,7 @@ mod clock;
 mod conduct;
 mod config;
 mod counts;
+mod environment;
 mod error;
 mod handout;
 mod health;

@@ -4,6 +4,7 @@
 mod shared;
 mod start;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -250,6 +251,7 @@ impl Worker {
 
     /// Begins the end and returns at once. Go on polling and answering until polls say [`PollError::ShutDown`].
     pub fn initiate_shutdown(&self) {
+        self.shared.ending.store(true, Ordering::Relaxed);
         self.asked.send_replace(true);
     }
 

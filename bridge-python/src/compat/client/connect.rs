@@ -21,11 +21,7 @@ pub fn told(error: &Error, host: &str, balanced: bool) -> String {
         Kind::Unreachable => unreachable(error, host, balanced),
         Kind::Config => error.message.clone(),
         Kind::Refused | Kind::TimedOut | Kind::TooLarge | Kind::Malformed => {
-            let (code, message) = (error.code, &error.message);
-            format!(
-                "`get_system_info` call error after connection: Status {{ code: {code:?}, message: {message:?}, \
-                 metadata: MetadataMap {{ headers: {{}} }}, source: None }}"
-            )
+            format!("`get_system_info` call error after connection: {}", crate::error::status(error))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the caller, the loops and the conductor of one worker share: the ways into its halves, and what is known of the
 //! namespace.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use outlast_proto::coresdk;
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(super) nexus: Option<Nexus>,
     pub(super) namespace: Arc<Mutex<NamespaceFacts>>,
     pub(super) vitals: Vitals,
+    /// Its end was asked for.
+    pub(super) ending: AtomicBool,
 }
 
 pub(super) struct Workflows {
@@ -103,10 +106,7 @@ impl Shared {
 
     /// Whether it takes no new tasks any more.
     pub(crate) fn is_ending(&self) -> bool {
-        self.pollings().any(|polling| match *polling.borrow() {
-            Polling::Waiting | Polling::Open => false,
-            Polling::Closing | Polling::Aborted => true,
-        })
+        self.ending.load(Ordering::Relaxed)
     }
 
     fn pollings(&self) -> impl Iterator<Item = &watch::Sender<Polling>> {

@@ -1,6 +1,7 @@
 //! Puts a worker together: loops, channels between them, pollers.
 
 use std::future::Future;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -124,7 +125,8 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
     let all = [workflow_permits, activity_permits, local_permits, nexus_permits];
     let vitals = Vitals::new(clock, counts, all);
     let heartbeats = config.heartbeat_interval;
-    let shared = Arc::new(Shared { config, remote, workflows, activities, nexus, namespace, vitals });
+    let ending = AtomicBool::new(false);
+    let shared = Arc::new(Shared { config, remote, workflows, activities, nexus, namespace, vitals, ending });
     let (asked, hears) = watch::channel(false);
     let (tells, ended) = watch::channel(None);
     if let Some(every) = heartbeats {
