@@ -341,7 +341,10 @@ impl Inner {
                 }
             }
         };
-        let expired = |_| Error::new(Kind::TimedOut, Code::DeadlineExceeded, "the deadline passed", false);
+        let expired = |elapsed| {
+            let error = Error::new(Kind::TimedOut, Code::DeadlineExceeded, "the deadline passed", false);
+            error.with_source(elapsed)
+        };
         // Pinned where it is: the future of a gRPC call is some kilobytes, and would be moved into the timeout.
         timeout(left, std::pin::pin!(answer)).await.map_err(expired)?
     }
