@@ -94,6 +94,7 @@ fn finalized() -> Failure {
 fn poll_failure(error: PollError) -> Failure {
     match error {
         PollError::ShutDown | PollError::NotConfigured(_) => Failure::PollShutdown,
+        PollError::Broken => Failure::Runtime(format!("Poll failure: {error}")),
         PollError::Fatal(cause) => {
             Failure::Runtime(format!("Poll failure: Unhandled grpc error when polling: {cause}"))
         }

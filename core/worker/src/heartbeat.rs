@@ -132,7 +132,6 @@ impl Vitals {
                 .iter()
                 .map(|kind| StorageDriverInfo { r#type: kind.clone() })
                 .collect(),
-            ..Default::default()
         }
     }
 }

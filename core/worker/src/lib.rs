@@ -5,6 +5,7 @@
 //! history means is the machine's affair, how a call reaches the server the client's.
 
 mod activity;
+mod alarm;
 mod clock;
 mod conduct;
 mod config;

@@ -10,6 +10,7 @@ use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
 use outlast_proto::temporal::api::worker::v1::WorkerHeartbeat;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::alarm::Alarm;
 use crate::config::WorkerConfig;
 use crate::handout::Handout;
 use crate::heartbeat::Vitals;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(super) vitals: Vitals,
     /// Its end was asked for.
     pub(super) ending: AtomicBool,
+    /// A part of it panicked.
+    pub(super) alarm: Alarm,
 }
 
 pub(super) struct Workflows {
