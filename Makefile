@@ -10,8 +10,9 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export REQUIRE_ALL ?=
 
 # A virtual environment per set of pinned packages: clones with other pins do not disturb each other.
-PINS := proto/requirements.txt tests/requirements.txt
+PINS := proto/requirements.txt tests/requirements.txt bridge-python/requirements.txt
 VENV := $(CACHE)/venv-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
+WHEEL_VENV := $(VENV)-wheel
 TOOLS := $(CACHE)/tools-$(shell cksum < tests/tidy/requirements.txt | cut -d' ' -f1)
 
 export OUTLAST_PYTHON := $(VENV)/bin/python
@@ -23,7 +24,7 @@ export OUTLAST_SKIPPED := $(CARGO_TARGET_DIR)/skipped.txt
 WASM := wasm32-unknown-unknown
 PURE := $(patsubst core/%/Cargo.toml,outlast-%,$(wildcard core/machine/Cargo.toml core/vm/Cargo.toml))
 
-.PHONY: help demo test bench fuzz lint docs wasm venv tools
+.PHONY: help demo test test-rust test-python wheel bench fuzz lint docs wasm venv tools
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -35,14 +36,34 @@ test: venv ## every test; what had to be skipped is listed at the end (REQUIRE_A
 	@mkdir -p "$(CARGO_TARGET_DIR)"; : > "$$OUTLAST_SKIPPED"
 	cargo fetch --locked
 	@$(MAKE) --no-print-directory wasm
-	@failed=0; log="$(CARGO_TARGET_DIR)/test.log"; \
-	tests/with-server cargo test --workspace --all-features --locked --no-fail-fast 2>&1 | tee "$$log" || failed=1; \
-	sed -nE 's/^test (.*) \.\.\. ignored(.*)/\1\2 (ignored)/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
+	@failed=0; \
+	$(MAKE) --no-print-directory test-rust || failed=1; \
+	$(MAKE) --no-print-directory test-python || failed=1; \
 	if [ -s "$$OUTLAST_SKIPPED" ]; then \
 	  echo; echo "!!!! SKIPPED:"; sort -u "$$OUTLAST_SKIPPED" | sed 's/^/!!!!   /'; \
 	  if [ -n "$$REQUIRE_ALL" ]; then echo "!!!! REQUIRE_ALL is set: a skip is a failure"; failed=1; fi; \
 	else echo "nothing was skipped"; fi; \
 	exit $$failed
+
+# Without the bridge: its tests are Python's, and linking it needs what an interpreter has.
+test-rust: venv
+	@failed=0; log="$(CARGO_TARGET_DIR)/test.log"; \
+	tests/with-server cargo test --workspace --exclude outlast-bridge-python --all-features --locked --no-fail-fast 2>&1 | tee "$$log" || failed=1; \
+	sed -nE 's/^test (.*) \.\.\. ignored(.*)/\1\2 (ignored)/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
+	exit $$failed
+
+# The wheel as users get it, on the official package, with real servers.
+test-python: $(WHEEL_VENV)/.ready wheel
+	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/outlast-*.whl
+	@failed=0; log="$(CARGO_TARGET_DIR)/pytest.log"; \
+	(cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(WHEEL_VENV)/bin/python" -m pytest -n 3 -p no:cacheprovider -m "not slow") 2>&1 | tee "$$log" || failed=1; \
+	sed -nE 's/^SKIPPED \[[0-9]+\] (.*)/\1/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
+	exit $$failed
+
+wheel: venv ## the Python wheel, into dist/
+	rm -rf dist
+	cd bridge-python && PATH="$(VENV)/bin:$$PATH" maturin build --quiet --release --locked --interpreter "$(VENV)/bin/python" --out ../dist
+	@ls -l dist | awk 'NF > 8 { printf "%s: %.1f MB\n", $$NF, $$5 / 1e6 }'
 
 # Not a test that can be skipped: the target is absent from the machines that CI has, and tidy proves the same by dependencies.
 wasm: ## build the pure crates for wasm32, where that target is installed
@@ -79,6 +100,12 @@ venv: $(VENV)/.ready
 $(VENV)/.ready: $(PINS)
 	python3 -m venv "$(VENV)"
 	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(PINS))
+	touch "$@"
+
+# What the wheel is tested in: the same packages, and the wheel.
+$(WHEEL_VENV)/.ready: bridge-python/requirements.txt
+	python3 -m venv "$(WHEEL_VENV)"
+	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -r bridge-python/requirements.txt
 	touch "$@"
 
 # The wheel is for x86-64 Linux; elsewhere cargo builds the same version, once.

@@ -94,6 +94,17 @@ pub(crate) fn message(failure: &Bytes) -> String {
     Failure::decode(Frame::new(failure)).map(|f| f.message).unwrap_or_default()
 }
 
+/// The messages of an encoded failure and of its causes.
+pub(crate) fn chain(failure: &Bytes) -> String {
+    let mut messages = Vec::new();
+    let mut next = Some(failure.clone());
+    while let Some(failure) = next.and_then(|failure| Failure::decode(Frame::new(&failure)).ok()) {
+        messages.push(failure.message);
+        next = failure.cause;
+    }
+    messages.join(": ")
+}
+
 /// The first payload of an encoded `Payloads`, still encoded.
 pub(crate) fn first_payload(payloads: Option<Bytes>) -> Option<Bytes> {
     let payloads = payloads?;

@@ -5,10 +5,12 @@
 //! history means is the machine's affair, how a call reaches the server the client's.
 
 mod activity;
+mod alarm;
 mod clock;
 mod conduct;
 mod config;
 mod counts;
+mod environment;
 mod error;
 mod handout;
 mod health;

@@ -1,6 +1,7 @@
 //! What the caller, the loops and the conductor of one worker share: the ways into its halves, and what is known of the
 //! namespace.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use outlast_proto::coresdk;
@@ -9,6 +10,7 @@ use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
 use outlast_proto::temporal::api::worker::v1::WorkerHeartbeat;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::alarm::Alarm;
 use crate::config::WorkerConfig;
 use crate::handout::Handout;
 use crate::heartbeat::Vitals;
@@ -29,6 +31,10 @@ pub(crate) struct Shared {
     pub(super) nexus: Option<Nexus>,
     pub(super) namespace: Arc<Mutex<NamespaceFacts>>,
     pub(super) vitals: Vitals,
+    /// Its end was asked for.
+    pub(super) ending: AtomicBool,
+    /// A part of it panicked.
+    pub(super) alarm: Alarm,
 }
 
 pub(super) struct Workflows {
@@ -107,10 +113,7 @@ impl Shared {
 
     /// Whether it takes no new tasks any more.
     pub(crate) fn is_ending(&self) -> bool {
-        self.pollings().any(|polling| match *polling.borrow() {
-            Polling::Waiting | Polling::Open => false,
-            Polling::Closing | Polling::Aborted => true,
-        })
+        self.ending.load(Ordering::Relaxed)
     }
 
     fn pollings(&self) -> impl Iterator<Item = &watch::Sender<Polling>> {

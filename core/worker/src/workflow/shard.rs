@@ -179,7 +179,9 @@ impl Loop {
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) -> Option<Input> {
         match done {
             Ok(Done::Page(run, page)) => Some(Input::Page(run, page)),
-            Ok(Done::Oversized(run, message)) => Some(Input::Reported(run, Reply::TooLarge { message })),
+            Ok(Done::Oversized(run, message)) => {
+                Some(Input::Reported(run, Reply::PayloadsTooLarge { message }))
+            }
             Ok(Done::Told(run, result)) => Some(Input::Reported(run, told(result))),
             Ok(Done::Completed { run, ticket, reply, eager }) => {
                 let reply = match reply {

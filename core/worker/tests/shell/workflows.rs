@@ -465,7 +465,8 @@ fn local() -> Command {
 }
 
 fn activity_done(task_token: bytes::Bytes) -> ActivityTaskCompletion {
-    let status = activity_execution_result::Status::Completed(ActivitySuccess::default());
+    let status =
+        activity_execution_result::Status::Completed(ActivitySuccess { result: Some(Payload::default()) });
     ActivityTaskCompletion { task_token, result: Some(ActivityExecutionResult { status: Some(status) }) }
 }
 
