@@ -92,10 +92,7 @@ impl Shared {
     /// A slot for a workflow that begins here. The language may not be polling yet: whoever puts a worker into a set is
     /// about to.
     pub(crate) fn reserve_eager(&self) -> Option<Permit> {
-        let open = self.workflows.as_ref().is_some_and(|half| match *half.polling.borrow() {
-            Polling::Waiting | Polling::Open => true,
-            Polling::Closing | Polling::Aborted => false,
-        });
+        let open = self.workflows.is_some() && !self.is_ending();
         open.then(|| self.vitals.workflow_tasks.try_reserve()).flatten()
     }
 
