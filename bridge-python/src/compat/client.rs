@@ -164,6 +164,7 @@ fn prepare(service: &str, call: &RpcCall, client: &Client) -> Result<(&'static R
     let options = CallOptions {
         timeout: call.timeout_millis.map(Duration::from_millis).or(usual),
         timeout_each_try: true,
+        waits: facts.waits,
         retry: if call.retry { RetryKind::Default } else { RetryKind::None },
         namespace: facts.namespace.map(str::to_owned),
         ..CallOptions::default()

@@ -179,6 +179,8 @@ pub enum Note {
     FailureHeldBack {
         /// The attempt of the task.
         attempt: u32,
+        /// `temporal.api.enums.v1.WorkflowTaskFailedCause`.
+        cause: i32,
         /// What went wrong.
         message: String,
     },

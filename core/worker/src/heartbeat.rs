@@ -66,6 +66,7 @@ impl Vitals {
         config: &WorkerConfig,
         identity: &str,
         instance_key: &str,
+        group: &str,
         ending: bool,
     ) -> WorkerHeartbeat {
         let now = self.clock.now();
@@ -90,7 +91,8 @@ impl Vitals {
                 process_id: std::process::id().to_string(),
                 current_host_cpu_usage: host.cpu as f32,
                 current_host_mem_usage: host.memory as f32,
-                host_name: identity.rsplit('@').next().unwrap_or_default().to_owned(),
+                host_name: outlast_client::host_name(),
+                worker_grouping_key: group.to_owned(),
                 ..Default::default()
             }),
             task_queue: config.task_queue.clone(),

@@ -102,7 +102,7 @@ impl ClientConfig {
             target(&self.target_url).map_err(|e| Failure::Value(format!("invalid target URL: {e}")))?;
         let mut options = ClientOptions::new(target);
         options.compression = match self.grpc_compression.as_str() {
-            "gzip" => Compression::Auto,
+            "gzip" => Compression::Gzip,
             "none" => Compression::None,
             other => return Err(Failure::Value(format!("invalid grpc_compression: {other}"))),
         };

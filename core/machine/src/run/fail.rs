@@ -123,7 +123,7 @@ impl Run {
             return;
         }
         if held.attempt > 1 {
-            let note = Note::FailureHeldBack { attempt: held.attempt, message };
+            let note = Note::FailureHeldBack { attempt: held.attempt, cause, message };
             self.out.push_back(Output::Note(self.id.clone(), note));
             self.done();
             return;

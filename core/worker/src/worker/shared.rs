@@ -80,7 +80,13 @@ impl Shared {
 
     fn heartbeat(&self, ending: bool) -> WorkerHeartbeat {
         let remote = &self.remote;
-        self.vitals.heartbeat(&self.config, &remote.identity(), &remote.instance_key, ending)
+        self.vitals.heartbeat(
+            &self.config,
+            &remote.identity(),
+            &remote.instance_key,
+            remote.client().key(),
+            ending,
+        )
     }
 
     pub(crate) async fn send_heartbeat(&self) {

@@ -17,9 +17,6 @@ use crate::permits::Permit;
 use crate::slots::SlotUse;
 use crate::telemetry::{WorkerMetrics, WorkflowMetrics};
 
-/// Why a task failed, unless the code was not deterministic.
-const WORKFLOW_ERROR: &str = "WorkflowError";
-
 /// The tasks of one shard.
 pub(super) struct Held {
     metrics: Arc<WorkerMetrics>,
@@ -35,8 +32,6 @@ struct Entry {
     run: RunId,
     since: Time,
     of_type: Arc<WorkflowMetrics>,
-    /// Its answer was not sent, since the namespace would have refused it.
-    oversized: bool,
 }
 
 impl Held {
@@ -62,10 +57,7 @@ impl Held {
         let run = poll.workflow_execution.as_ref().map_or("", |execution| execution.run_id.as_str());
         self.last += 1;
         let ticket = Ticket(self.last);
-        self.tasks.insert(
-            ticket,
-            Entry { _permit: permit, run: RunId::from(run), since: now, of_type, oversized: false },
-        );
+        self.tasks.insert(ticket, Entry { _permit: permit, run: RunId::from(run), since: now, of_type });
         ticket
     }
 
@@ -87,29 +79,19 @@ impl Held {
         self.counts.workflow_tasks.processed();
     }
 
-    /// The answer of this task is too large for the namespace.
-    pub(super) fn oversized(&mut self, ticket: Ticket) {
-        if let Some(entry) = self.tasks.get_mut(&ticket) {
-            entry.oversized = true;
-        }
-    }
-
-    pub(super) fn fails(&self, run: &RunId, failed: &mut TaskFailure) {
-        if self.tasks.get(&failed.ticket).is_some_and(|entry| entry.oversized) {
-            failed.cause = WorkflowTaskFailedCause::PayloadsTooLarge.into();
-        }
-        let reason = match failed.cause == WorkflowTaskFailedCause::NonDeterministicError as i32 {
-            true => "NonDeterminismError",
-            false => WORKFLOW_ERROR,
-        };
+    pub(super) fn fails(&self, run: &RunId, failed: &TaskFailure) {
         // Its details may be private: they are not for a log.
         let failure = Failure::decode(&*failed.failure).unwrap_or_default();
         let failure = format!("{}\n{}", failure.message, failure.stack_trace);
         tracing::warn!(run_id = %run, failure = failure.trim_end(), "Failing workflow task");
-        self.failed(Some(&self.metrics.workflows.of(&text(&failed.workflow_type))), reason);
+        self.failed(Some(&self.metrics.workflows.of(&text(&failed.workflow_type))), failed.cause);
     }
 
-    fn failed(&self, of_type: Option<&Arc<WorkflowMetrics>>, reason: &str) {
+    fn failed(&self, of_type: Option<&Arc<WorkflowMetrics>>, cause: i32) {
+        let reason = match cause == WorkflowTaskFailedCause::NonDeterministicError as i32 {
+            true => "NonDeterminismError",
+            false => "WorkflowError",
+        };
         if let Some(of_type) = of_type {
             of_type.task_failed.of(reason).add(1);
         }
@@ -141,10 +123,10 @@ impl Held {
                     Closed::ContinuedAsNew => of_type.continued_as_new.add(1),
                 }
             }
-            (Note::FailureHeldBack { attempt, message }, _) => {
+            (Note::FailureHeldBack { attempt, cause, message }, _) => {
                 let failure = message;
                 tracing::warn!(run_id = %run, attempt, failure, "a workflow task failed again; the server will time it out");
-                self.failed(of_type, WORKFLOW_ERROR);
+                self.failed(of_type, *cause);
             }
             (Note::PatchesTooLarge, _) => {
                 tracing::warn!(run_id = %run, "the search attribute that lists patches would be too large; it was not written");

@@ -138,8 +138,8 @@ impl Loop {
             Output::StartLocal(run, task) => self.activities(activity::Arrival::StartLocal(run, task)),
             Output::CancelLocal(run, name) => self.activities(activity::Arrival::CancelLocal(run, name)),
             Output::Complete(run, done) => self.complete(run, *done),
-            Output::Fail(run, mut failed) => {
-                self.held.fails(&run, &mut failed);
+            Output::Fail(run, failed) => {
+                self.held.fails(&run, &failed);
                 self.calls.spawn(async move { Done::Told(run, remote.fail(failed).await) });
             }
             Output::Answer(run, answer) => {
@@ -161,7 +161,6 @@ impl Loop {
     fn complete(&mut self, run: RunId, mut done: TaskCompletion) {
         let remote = self.around.remote.clone();
         if let Err(message) = sizes::check(facts(&self.around.namespace).sizes, &done.commands) {
-            self.held.oversized(done.ticket);
             self.calls.spawn(async move { Done::Oversized(run, message) });
             return;
         }
