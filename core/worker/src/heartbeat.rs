@@ -93,7 +93,6 @@ impl Vitals {
                 current_host_mem_usage: host.memory as f32,
                 host_name: outlast_client::host_name(),
                 worker_grouping_key: group.to_owned(),
-                ..Default::default()
             }),
             task_queue: config.task_queue.clone(),
             deployment_version: deployment(&config.versioning),
