@@ -1,8 +1,8 @@
 //! The tasks that a shard holds, as the shell sees them: their slots, and what is measured of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use outlast_machine::io::{Closed, Note, RunId, TaskCompletion, TaskFailure, Ticket};
@@ -32,6 +32,39 @@ struct Entry {
     run: RunId,
     since: Time,
     of_type: Arc<WorkflowMetrics>,
+    /// Told of tasks that take long.
+    names: Names,
+}
+
+struct Names {
+    workflow_type: String,
+    started_event_id: i64,
+    attempt: i32,
+}
+
+/// Longer tasks are warned of; seconds in the environment variable of the reference, which is read once.
+fn slow() -> Duration {
+    static SLOW: OnceLock<Duration> = OnceLock::new();
+    *SLOW.get_or_init(|| {
+        let variable = std::env::var("TEMPORAL_WORKFLOW_TASK_DURATION_WARN_SECONDS").ok();
+        let seconds = variable.and_then(|text| text.trim().parse::<f64>().ok());
+        seconds.and_then(|it| Duration::try_from_secs_f64(it).ok()).unwrap_or(Duration::from_secs(5))
+    })
+}
+
+impl Entry {
+    fn warn(&self, took: Duration) {
+        let Names { workflow_type, started_event_id, attempt } = &self.names;
+        tracing::warn!(
+            workflow_type,
+            event_id = started_event_id,
+            attempt,
+            workflow_task_duration = took.as_millis() as u64,
+            "[TMPRL1104] {}:{started_event_id}:{attempt} Workflow task duration exceeded {} seconds.",
+            self.run,
+            slow().as_secs_f64()
+        );
+    }
 }
 
 impl Held {
@@ -53,11 +86,17 @@ impl Held {
             self.metrics.workflow_schedule_to_start.observe(waited);
         }
         let is_sticky = permit.wanted().is_sticky;
+        let names = Names {
+            workflow_type: workflow_type.clone(),
+            started_event_id: poll.started_event_id,
+            attempt: poll.attempt,
+        };
         permit.mark_used(SlotUse::Workflow { workflow_type, is_sticky });
         let run = poll.workflow_execution.as_ref().map_or("", |execution| execution.run_id.as_str());
         self.last += 1;
         let ticket = Ticket(self.last);
-        self.tasks.insert(ticket, Entry { _permit: permit, run: RunId::from(run), since: now, of_type });
+        self.tasks
+            .insert(ticket, Entry { _permit: permit, run: RunId::from(run), since: now, of_type, names });
         ticket
     }
 
@@ -74,7 +113,11 @@ impl Held {
 
     pub(super) fn completes(&self, now: Time, done: &TaskCompletion) {
         if let Some(entry) = self.tasks.get(&done.ticket) {
-            entry.of_type.task_execution.observe(now.since(entry.since));
+            let took = now.since(entry.since);
+            entry.of_type.task_execution.observe(took);
+            if took > slow() {
+                entry.warn(took);
+            }
         }
         self.counts.workflow_tasks.processed();
     }
