@@ -15,8 +15,6 @@ use crate::wire::{Fields, Value};
 pub(crate) mod retry_state {
     pub const UNSPECIFIED: i32 = 0;
     pub const NON_RETRYABLE_FAILURE: i32 = 2;
-    pub const TIMEOUT: i32 = 3;
-    pub const MAXIMUM_ATTEMPTS_REACHED: i32 = 4;
     pub const CANCEL_REQUESTED: i32 = 7;
 }
 
