@@ -24,7 +24,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -163,11 +163,25 @@ def _main(arguments: list[str]) -> None:
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
     elif os.path.exists(arguments[0]):
         sys.argv = arguments
-        _first_on_path(str(Path(arguments[0]).resolve().parent))
-        runpy.run_path(arguments[0], run_name="__main__")
+        _run(arguments[0])
     else:
         print(f"{sys.executable}: can't open file {arguments[0]!r}: there is no such file", file=sys.stderr)
         raise SystemExit(2)
+
+
+def _run(path: str) -> None:
+    if os.path.isdir(path):
+        runpy.run_path(path, run_name="__main__")
+        return
+    _first_on_path(str(Path(path).resolve().parent))
+    # Not by `runpy`, whose modules end with the script: threads and exit handlers go on in theirs.
+    path = os.path.abspath(path)
+    loader = SourceFileLoader("__main__", path)
+    code = loader.source_to_code(loader.get_data(path), path)
+    main = ModuleType("__main__")
+    main.__file__, main.__loader__ = path, loader
+    sys.modules["__main__"] = main
+    exec(code, main.__dict__)
 
 
 def _first_on_path(folder: str) -> None:
@@ -178,7 +192,7 @@ def _first_on_path(folder: str) -> None:
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An exception of the program, from the program's own frames on."""
-    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, "<frozen runpy>", runpy.__file__):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith((__file__, runpy.__file__, "<frozen ")):
         trace = trace.tb_next
     sys.__excepthook__(kind, error.with_traceback(trace), trace)
 
