@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Writes LICENSE-THIRD-PARTY: the crates that are built into the native module, with the licences they come under.
 
-`licences.py` writes it anew, `licences.py --check` fails if that would change it. Cargo says what is built in: the normal
-dependencies on each of TARGETS, without macros, which run at build time only. Of licences that may be chosen from, MIT is
-chosen, else Apache-2.0; notices and third parties' parts inside a crate are kept whatever is chosen. A crate without a licence
-file has that of another crate of its repository, or the plain text of its licence. Two texts that differ in white space are one.
+`licences.py` writes it anew, `licences.py --check` fails if that would change it. Cargo says what is built in: the
+normal dependencies on each of TARGETS, without macros, which run at build time only. Of licences that may be chosen
+from, MIT is chosen, else Apache-2.0; notices and third parties' parts inside a crate are kept whatever is chosen. A
+crate without a licence file has that of another crate of its repository, or the plain text of its licence. Two texts
+that differ in white space are one.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ ALWAYS = re.compile(r"(NOTICE|LICEN[CS]E-THIRD-PARTY)", re.I)
 HEAD = f"""\
 Third-party software in the Python package `outlast`
 
-Its native module contains the Rust crates below, under the licences after them. Written by bridge-python/licences.py for
-{" and ".join(TARGETS)}; do not edit. The Rust standard library is in it, too: MIT OR Apache-2.0,
-https://github.com/rust-lang/rust.
+Its native module contains the Rust crates below, under the licences after them. The Rust standard library is in it,
+too: MIT OR Apache-2.0, https://github.com/rust-lang/rust. Written by bridge-python/licences.py for
+{" and ".join(TARGETS)}; do not edit.
 """
 
 

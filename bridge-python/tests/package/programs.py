@@ -37,7 +37,9 @@ def run(
     )
 
 
-def launched(*arguments: object, paths: tuple[Path, ...] = (), cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def launched(
+    *arguments: object, paths: tuple[Path, ...] = (), cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """By `python -m outlast.compat.temporalio`."""
     return run("-m", "outlast.compat.temporalio", *arguments, paths=paths, cwd=cwd)
 
@@ -70,5 +72,6 @@ def outlast_alone(folder: Path) -> Path:
 
 def claims(folder: Path, version: str) -> Path:
     """A folder that says it has this version of `temporalio`."""
-    write(folder / f"temporalio-{version}.dist-info" / "METADATA", f"Metadata-Version: 2.1\nName: temporalio\nVersion: {version}\n")
+    metadata = f"Metadata-Version: 2.1\nName: temporalio\nVersion: {version}\n"
+    write(folder / f"temporalio-{version}.dist-info" / "METADATA", metadata)
     return folder

@@ -1,4 +1,4 @@
-"""`python -m outlast.compat.temporalio`: programs behave as under `python`, and run on our core; so do their children if asked."""
+"""`python -m outlast.compat.temporalio`: programs behave as under `python`, on our core; so do their children if asked."""
 
 from __future__ import annotations
 
@@ -55,11 +55,17 @@ import multiprocessing, subprocess, sys
 
 if __name__ == "__main__":
     print("here", core(), flush=True)
-    subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {sys.path[0]!r}); import children; print('child', children.core())"], check=True)
+    child = f"import sys; sys.path.insert(0, {sys.path[0]!r}); import children; print('child', children.core())"
+    subprocess.run([sys.executable, "-c", child], check=True)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         print("spawned", pool.apply(core))
 """
 )
+
+
+def parent(path: Path, child: str, python: str = "sys.executable") -> Path:
+    """A script that runs `child` in a process of its own."""
+    return write(path, f"import subprocess, sys\nsubprocess.run([{python}, '-c', {child!r}], check=True)\n")
 
 
 def test_a_script_sees_itself_as_under_python(tmp_path: Path) -> None:
@@ -69,7 +75,8 @@ def test_a_script_sees_itself_as_under_python(tmp_path: Path) -> None:
         """
         import sys
         import sibling
-        print(sys.argv, __name__, __file__, sys.path[0], sibling.WORD, __spec__, sys.modules["__main__"].__dict__ is globals())
+        print(sys.argv, __name__, __file__, sys.path[0], sibling.WORD, __spec__)
+        print(sys.modules["__main__"].__dict__ is globals())
         """,
     )
     arguments = ["one", "--two", "-m", "--subprocesses"]
@@ -183,7 +190,7 @@ def test_a_temporalio_that_will_not_do_is_said_in_a_line(tmp_path: Path) -> None
     script = write(tmp_path / "script.py", "print('never')")
     done = launched(script, paths=(claims(tmp_path / "old", "1.2.3"),))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "ImportError: temporalio 1.2.3 is too old for outlast.compat.temporalio; install 1.31 or newer\n"
+    assert done.stderr.startswith("ImportError: temporalio 1.2.3 is too old") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("flags", "children"), [(["--subprocesses"], "ours"), ([], "theirs")])
@@ -195,7 +202,7 @@ def test_children_run_on_our_core_if_asked_for(tmp_path: Path, flags: list[str],
 
 def test_children_without_the_packages_are_left_alone(tmp_path: Path) -> None:
     python = bare(tmp_path / "venv")
-    script = write(tmp_path / "script.py", f"import subprocess; subprocess.run([{python!r}, '-c', 'print(5)'], check=True)")
+    script = parent(tmp_path / "script.py", "print(5)", repr(python))
     done = launched("--subprocesses", script)
     assert (done.returncode, done.stdout, done.stderr) == (0, "5\n", "")
 
@@ -206,7 +213,7 @@ def test_the_sitecustomize_that_ours_hides_is_run_too_under_its_name(tmp_path: P
         "import sys, sitecustomize, temporalio.bridge.temporal_sdk_bridge as native; "
         "print(sitecustomize.WORD, sitecustomize.__file__, hasattr(native, '__outlast__'))"
     )
-    script = write(tmp_path / "script.py", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True)")
+    script = parent(tmp_path / "script.py", child)
     done = launched("--subprocesses", script, paths=(theirs.parent,))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"customized {theirs} True\n"
@@ -215,7 +222,7 @@ def test_the_sitecustomize_that_ours_hides_is_run_too_under_its_name(tmp_path: P
 def test_a_sitecustomize_that_fails_does_not_keep_children_from_our_core(tmp_path: Path) -> None:
     theirs = write(tmp_path / "site" / "sitecustomize.py", "raise OSError('of its own')")
     child = "import temporalio.bridge.temporal_sdk_bridge as native; print(hasattr(native, '__outlast__'))"
-    script = write(tmp_path / "script.py", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True)")
+    script = parent(tmp_path / "script.py", child)
     done = launched("--subprocesses", script, paths=(theirs.parent,))
     assert (done.returncode, done.stdout) == (0, "True\n")
     assert "OSError: of its own" in done.stderr

@@ -1,9 +1,10 @@
 """The native module that the package `temporalio` stands on, made of the Outlast core.
 
 Settings are read by attribute, so their types here are protocols (with a leading underscore, for checkers only); the
-dataclasses of `temporalio.bridge` of every supported version fit them. Attributes that newer versions added
-(`connect_timeout_millis`, `startup_timeout_ms`) are optional and so not listed. What returns a future needs a running
-event loop, starts its work at once, and raises what is wrong with its arguments right away.
+dataclasses of `temporalio.bridge` of every supported version fit them. Attributes that only newer versions have
+(`format`, `disable_environment_info`, `connect_timeout_millis`, `startup_timeout_ms`) are optional and so not listed.
+What returns a future needs a running event loop, starts its work at once, and raises what is wrong with its arguments
+right away.
 """
 
 from asyncio import Future, Task
@@ -68,8 +69,6 @@ class _LoggingConfig(Protocol):
     def filter(self) -> str: ...
     @property
     def forward_to(self) -> Callable[[list[BufferedLogEntry]], object] | None: ...
-    @property
-    def format(self) -> str | None: ...
 
 @type_check_only
 class _OpenTelemetryConfig(Protocol):
@@ -129,8 +128,6 @@ class _RuntimeOptions(Protocol):
     def telemetry(self) -> _TelemetryConfig: ...
     @property
     def worker_heartbeat_interval_millis(self) -> int | None: ...
-    @property
-    def disable_environment_info(self) -> bool: ...
 @final
 class RuntimeRef:
     """Threads, logs and metrics that clients and workers share."""
