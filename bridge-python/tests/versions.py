@@ -43,7 +43,7 @@ def environment(folder: Path, version: str, wheel: Path) -> Path:
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     pins = [line for line in lines if not line.startswith(LEFT_OUT)]
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, f"temporalio=={version}", *pins], check=True)
     subprocess.run([*pip, "--force-reinstall", "--no-deps", wheel], check=True)
     return python

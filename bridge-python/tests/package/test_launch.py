@@ -1,4 +1,4 @@
-"""`python -m outlast.compat.temporalio`: programs behave as under `python`, on our core; so do their children if asked."""
+"""`python -m outlast.compat.temporalio`: programs behave as under `python`, on our core; so do children, if asked."""
 
 from __future__ import annotations
 
