@@ -22,7 +22,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 VERSIONS = ["1.31.0", "1.32.0", "1.33.0", "1.34.0", "1.35.0"]
-CORE = ["test_hello.py", "workflow", "replayer", "client", "worker", "runtime"]
+CORE = [
+    "test_hello.py",
+    "workflow",
+    "replayer",
+    "client/test_client_start.py",
+    "client/test_client_envconfig.py",
+    "worker/test_worker_shutdown.py",
+    "runtime/test_metric_buffer.py",
+]
 #: The environment does without them: temporalio has a version of its own here, the rest is for building and checking.
 LEFT_OUT = ("temporalio==", "temporal-", "maturin", "mypy", "types-", "#")
 
