@@ -116,9 +116,10 @@ mod tests {
         let labels = "namespace=\"ns\",operation=\"PollNexusTaskQueue\",task_queue=\"q\"";
         assert!(text.contains(&format!("temporal_long_request{{{labels}}} 2\n")), "{text}");
         assert!(
-            text.contains(&format!(
-                "temporal_long_request_failure{{{labels},status_code=\"UNAVAILABLE\"}} 1\n"
-            )),
+            text.contains(
+                "temporal_long_request_failure{namespace=\"ns\",operation=\"PollNexusTaskQueue\",\
+                 status_code=\"UNAVAILABLE\",task_queue=\"q\"} 1\n"
+            ),
             "{text}"
         );
         assert!(
