@@ -14,6 +14,9 @@ PINS := proto/requirements.txt tests/requirements.txt
 VENV := $(CACHE)/venv-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 TOOLS := $(CACHE)/tools-$(shell cksum < tests/tidy/requirements.txt | cut -d' ' -f1)
 
+# The Python package has one of its own: what it is built, checked and tested with.
+PYTHON_VENV := $(CACHE)/python-$(shell cksum < bridge-python/requirements.txt | cut -d' ' -f1)
+
 export OUTLAST_PYTHON := $(VENV)/bin/python
 export OUTLAST_TEMPORAL_BIN := $(VENV)/bin/temporal
 export OUTLAST_TEST_SERVER_BIN := $(VENV)/bin/temporal-test-server
@@ -23,7 +26,7 @@ export OUTLAST_SKIPPED := $(CARGO_TARGET_DIR)/skipped.txt
 WASM := wasm32-unknown-unknown
 PURE := $(patsubst core/%/Cargo.toml,outlast-%,$(wildcard core/machine/Cargo.toml core/vm/Cargo.toml))
 
-.PHONY: help demo test bench fuzz lint docs wasm venv tools
+.PHONY: help demo test test-rust test-python wheel bench fuzz lint docs wasm venv tools python
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -35,13 +38,30 @@ test: venv ## every test; what had to be skipped is listed at the end (REQUIRE_A
 	@mkdir -p "$(CARGO_TARGET_DIR)"; : > "$$OUTLAST_SKIPPED"
 	cargo fetch --locked
 	@$(MAKE) --no-print-directory wasm
-	@failed=0; log="$(CARGO_TARGET_DIR)/test.log"; \
-	tests/with-server cargo test --workspace --all-features --locked --no-fail-fast 2>&1 | tee "$$log" || failed=1; \
-	sed -nE 's/^test (.*) \.\.\. ignored(.*)/\1\2 (ignored)/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
+	@failed=0; \
+	$(MAKE) --no-print-directory test-rust || failed=1; \
+	$(MAKE) --no-print-directory test-python || failed=1; \
 	if [ -s "$$OUTLAST_SKIPPED" ]; then \
 	  echo; echo "!!!! SKIPPED:"; sort -u "$$OUTLAST_SKIPPED" | sed 's/^/!!!!   /'; \
 	  if [ -n "$$REQUIRE_ALL" ]; then echo "!!!! REQUIRE_ALL is set: a skip is a failure"; failed=1; fi; \
 	else echo "nothing was skipped"; fi; \
+	exit $$failed
+
+# Without the bridge: its tests are Python's, and linking it needs what an interpreter has.
+test-rust: venv
+	@failed=0; log="$(CARGO_TARGET_DIR)/test.log"; \
+	tests/with-server cargo test --workspace --exclude outlast-bridge-python --all-features --locked --no-fail-fast 2>&1 | tee "$$log" || failed=1; \
+	sed -nE 's/^test (.*) \.\.\. ignored(.*)/\1\2 (ignored)/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
+	exit $$failed
+
+# The wheel as users get it, on the official package, with real servers.
+test-python: python wheel
+	"$(PYTHON_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/outlast-*.whl
+	@failed=0; log="$(CARGO_TARGET_DIR)/pytest.log"; \
+	bridge-python/check-types "$(PYTHON_VENV)/bin/python" || failed=1; \
+	"$(PYTHON_VENV)/bin/python" bridge-python/licences.py --check || failed=1; \
+	(cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(PYTHON_VENV)/bin/python" -m pytest -n 3 -p no:cacheprovider -m "not slow") 2>&1 | tee "$$log" || failed=1; \
+	sed -nE 's/^SKIPPED \[[0-9]+\] (.*)/\1/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
 	exit $$failed
 
 # Not a test that can be skipped: the target is absent from the machines that CI has, and tidy proves the same by dependencies.
@@ -71,9 +91,15 @@ lint: tools ## formatting, clippy, licences and sources of dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	PATH="$(TOOLS)/bin:$$PATH" cargo deny --all-features --locked check --hide-inclusion-graph bans licenses sources
+	python3 bridge-python/licences.py --check
 
 docs: ## the API documentation, where a broken link is an error
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked
+
+wheel: python ## the Python package, into dist/, and a look at it from a clean environment
+	rm -rf dist
+	cd bridge-python && "$(PYTHON_VENV)/bin/maturin" build --release --locked --out ../dist
+	"$(PYTHON_VENV)/bin/python" bridge-python/check-wheel dist/*.whl
 
 venv: $(VENV)/.ready
 $(VENV)/.ready: $(PINS)
@@ -81,7 +107,13 @@ $(VENV)/.ready: $(PINS)
 	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(PINS))
 	touch "$@"
 
-# The wheel is for x86-64 Linux; elsewhere cargo builds the same version, once.
+python: $(PYTHON_VENV)/.ready
+$(PYTHON_VENV)/.ready: bridge-python/requirements.txt
+	python3 -m venv "$(PYTHON_VENV)"
+	"$(PYTHON_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -r bridge-python/requirements.txt
+	touch "$@"
+
+# That wheel is for x86-64 Linux; elsewhere cargo builds the same version, once.
 tools: $(TOOLS)/.ready
 $(TOOLS)/.ready: tests/tidy/requirements.txt
 	python3 -m venv "$(TOOLS)"

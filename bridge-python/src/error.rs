@@ -68,3 +68,11 @@ pub fn value_error(text: impl Into<String>) -> PyErr {
 pub fn runtime_error(text: impl Into<String>) -> PyErr {
     Failure::Runtime(text.into()).into()
 }
+
+/// A refusal of the server as text, in the form that users of the reference look for.
+pub fn status(error: &Error) -> String {
+    let (code, message) = (error.code, &error.message);
+    format!(
+        "Status {{ code: {code:?}, message: {message:?}, metadata: MetadataMap {{ headers: {{}} }}, source: None }}"
+    )
+}

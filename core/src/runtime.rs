@@ -129,6 +129,7 @@ impl CallObserver for Observer {
         self.0.record_call(&Call {
             operation: info.method,
             namespace: info.namespace.unwrap_or_default(),
+            task_queue: info.task_queue.unwrap_or_default(),
             long_poll: info.long_poll,
             failure: failure(info.code),
             elapsed: info.elapsed,

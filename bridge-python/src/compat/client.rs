@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use outlast_core::proto::services::{self, Rpc};
 use outlast_core::proto::temporal::api::workflowservice::v1::StartWorkflowExecutionRequest;
-use outlast_core::{CallOptions, Client, RetryKind, WorkerSet, proto, raw};
+use outlast_core::{CallOptions, Client, Code, Error, RetryKind, WorkerSet, proto, raw};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -146,7 +146,7 @@ impl ClientRef {
         }
         aio::start(py, &self.shared, async move {
             let answer = client.call_rpc(rpc, request, options).await;
-            answer.map_err(|error| Failure::Rpc(Box::new(error)))
+            answer.map_err(failed)
         })
     }
 }
@@ -164,6 +164,7 @@ fn prepare(service: &str, call: &RpcCall, client: &Client) -> Result<(&'static R
     let options = CallOptions {
         timeout: call.timeout_millis.map(Duration::from_millis).or(usual),
         timeout_each_try: true,
+        waits: facts.waits,
         retry: if call.retry { RetryKind::Default } else { RetryKind::None },
         namespace: facts.namespace.map(str::to_owned),
         ..CallOptions::default()
@@ -181,7 +182,19 @@ async fn start(
     let invalid = |e| Failure::Value(format!("Invalid proto: {e}"));
     let request: StartWorkflowExecutionRequest = proto::decode(request).map_err(invalid)?;
     let answer = workers.start_workflow(&client, request, options).await;
-    answer.map(|answer| proto::encode(&answer)).map_err(|error| Failure::Rpc(Box::new(error)))
+    answer.map(|answer| proto::encode(&answer)).map_err(failed)
+}
+
+/// A deadline that passed here, before the server said so, is told as users know it; what the server said, in its own
+/// words.
+fn failed(mut error: Error) -> Failure {
+    if let Some(own) = error.message.strip_prefix("message too large: ") {
+        error.message = own.to_owned();
+    }
+    if error.kind == outlast_core::Kind::TimedOut && error.source.is_some() {
+        (error.code, error.message) = (Code::Cancelled, "Timeout expired".into());
+    }
+    Failure::Rpc(Box::new(error))
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

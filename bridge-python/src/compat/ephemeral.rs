@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outlast_core::ephemeral::{DevServer, STARTUP_TIMEOUT, Server, StartError, TestServer};
+use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use tokio::task::spawn_blocking;
 
@@ -14,6 +15,21 @@ use super::runtime::RuntimeRef;
 use crate::error::{Failure, runtime_error};
 use crate::live::{Kind, Live};
 use crate::{aio, gate};
+
+/// The number of a port; users know in which way another number is none.
+struct Port(u16);
+
+impl<'py> FromPyObject<'_, 'py> for Port {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let number: i64 = value.extract()?;
+        u16::try_from(number).map(Self).map_err(|_| {
+            let size = if number < 0 { "small" } else { "large" };
+            PyOverflowError::new_err(format!("number too {size} to fit in target type"))
+        })
+    }
+}
 
 #[derive(FromPyObject)]
 struct DevServerConfig {
@@ -25,10 +41,10 @@ struct DevServerConfig {
     download_ttl_ms: Option<u64>,
     namespace: String,
     ip: String,
-    port: Option<u16>,
+    port: Option<Port>,
     database_filename: Option<String>,
     ui: bool,
-    ui_port: Option<u16>,
+    ui_port: Option<Port>,
     log_format: String,
     log_level: String,
     extra_args: Vec<String>,
@@ -44,7 +60,7 @@ struct TestServerConfig {
     download_version: String,
     download_dest_dir: Option<String>,
     download_ttl_ms: Option<u64>,
-    port: Option<u16>,
+    port: Option<Port>,
     extra_args: Vec<String>,
     #[pyo3(default)]
     startup_timeout_ms: Option<u64>,
@@ -103,10 +119,10 @@ impl DevServerConfig {
             program: PathBuf::new(),
             namespace: self.namespace,
             ip: self.ip,
-            port: self.port,
+            port: self.port.map(|it| it.0),
             database: self.database_filename,
             ui: self.ui,
-            ui_port: self.ui_port,
+            ui_port: self.ui_port.map(|it| it.0),
             log_format: self.log_format,
             log_level: self.log_level,
             extra_args: self.extra_args,
@@ -127,7 +143,7 @@ impl TestServerConfig {
     fn split(self) -> (Program, TestServer) {
         let server = TestServer {
             program: PathBuf::new(),
-            port: self.port,
+            port: self.port.map(|it| it.0),
             extra_args: self.extra_args,
             startup_timeout: timeout(self.startup_timeout_ms),
         };

@@ -18,7 +18,7 @@ use self::config::WorkerConfig;
 use self::slots::Home;
 use super::client::ClientRef;
 use super::runtime::RuntimeRef;
-use crate::error::Failure;
+use crate::error::{self, Failure};
 use crate::live::{Kind, Live};
 use crate::runtime::Shared;
 use crate::{aio, buffers};
@@ -94,6 +94,7 @@ fn finalized() -> Failure {
 fn poll_failure(error: PollError) -> Failure {
     match error {
         PollError::ShutDown | PollError::NotConfigured(_) => Failure::PollShutdown,
+        PollError::Broken => Failure::Runtime(format!("Poll failure: {error}")),
         PollError::Fatal(cause) => {
             Failure::Runtime(format!("Poll failure: Unhandled grpc error when polling: {cause}"))
         }
@@ -222,7 +223,8 @@ impl Held {
                     let namespace = &worker.config().namespace;
                     Err(Failure::Runtime(format!(
                         "Worker validation failed: Namespace {namespace} was not found or otherwise could not be \
-                         described: {error}"
+                         described: {}",
+                        error::status(&error)
                     )))
                 }
             },

@@ -25,7 +25,7 @@ DNS = bridge_client.ClientDnsLoadBalancingConfig(1000)
 RESOURCES = bridge_worker.ResourceBasedSlotSupplier(1, 2, 3, bridge_worker.ResourceBasedTunerConfig(0.5, 0.5))
 DEPLOYMENT = bridge_worker.WorkerDeploymentOptions(bridge_worker.WorkerDeploymentVersion("d", "b"), True, 1)
 
-OPTIONAL = {"connect_timeout_millis", "startup_timeout_ms", "no_remote_activities", "disable_environment_info"}
+OPTIONAL = {"connect_timeout_millis", "startup_timeout_ms", "no_remote_activities", "disable_environment_info", "format"}
 """Attributes that older Python layers do not have, or that nothing reads."""
 
 

@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import eventually, unique
@@ -172,8 +173,9 @@ async def test_accounts_under_load_move_between_engines_and_end_right_and_replay
         else:
             leaving, worker = worker, await fleet.start(engine)
             await asyncio.to_thread(leaving.stop)
+        ends: list[asyncio.Future[Any]] = [load, *watches]
         try:
-            await asyncio.wait([load, *watches], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for watch in filter(asyncio.Task.done, watches):
                 watch.result()
             await load

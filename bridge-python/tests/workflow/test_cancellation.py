@@ -268,7 +268,7 @@ async def test_a_parent_that_does_not_wait_hears_of_the_cancellation_before_the_
         await handle.signal(CancelsChild.end)
         assert await handle.result() == "True CancelledError"
         story = await replay(worker, handle)
-        child = client.get_workflow_handle_for(Stubborn.run, name)
+        child: WorkflowHandle[Stubborn, str] = client.get_workflow_handle_for(Stubborn.run, name)
         if kind == ChildWorkflowCancellationType.ABANDON:
             assert (await told(child)).count("WORKFLOW_EXECUTION_CANCEL_REQUESTED") == 0
             await child.terminate()
@@ -296,7 +296,7 @@ async def test_a_parent_that_waits_hears_what_the_child_made_of_it(
         handle = await start(worker, CancelsChild.run, name, kind)
         await until(handle, "CHILD_WORKFLOW_EXECUTION_STARTED")
         await handle.signal(CancelsChild.cancel)
-        child = client.get_workflow_handle_for(Stubborn.run, name)
+        child: WorkflowHandle[Stubborn, str] = client.get_workflow_handle_for(Stubborn.run, name)
         await until(child, "WORKFLOW_EXECUTION_CANCEL_REQUESTED")
         if kind == ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED:
             assert await handle.query(CancelsChild.hears) is None

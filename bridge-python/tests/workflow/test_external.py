@@ -42,7 +42,7 @@ class Other:
 class Speaks:
     @workflow.run
     async def run(self, id: str, run: str | None) -> str:
-        handle = workflow.get_external_workflow_handle_for(Other.run, id, run_id=run)
+        handle: workflow.ExternalWorkflowHandle[Other] = workflow.get_external_workflow_handle_for(Other.run, id, run_id=run)
         assert (handle.id, handle.run_id) == (id, run)
         await handle.signal(Other.hear, "typed")
         await handle.signal("hear", "named")

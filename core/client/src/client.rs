@@ -25,6 +25,10 @@ pub struct CallOptions {
     pub timeout: Option<Duration>,
     /// The deadline bounds each try of an ordinary call, too; how often one is made is then up to the policy alone.
     pub timeout_each_try: bool,
+    /// A user waits for something to happen: told to the observer. It does not change the deadline.
+    pub waits: bool,
+    /// The task queue that is polled: told to the observer.
+    pub task_queue: Option<String>,
     /// When to try again.
     pub retry: RetryKind,
     /// Codes to hand back at once although they would be tried again.
@@ -51,6 +55,7 @@ pub struct Client {
 struct Inner {
     transport: Transport,
     identity: String,
+    key: String,
     retry: RetryPolicy,
     call_timeout: Duration,
     long_poll_timeout: Duration,
@@ -103,6 +108,7 @@ impl Client {
         let inner = Inner {
             transport,
             identity: options.identity.clone(),
+            key: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
             retry: options.retry,
             call_timeout: options.call_timeout,
             long_poll_timeout: options.long_poll_timeout,
@@ -175,6 +181,11 @@ impl Client {
     /// Who is calling.
     pub fn identity(&self) -> String {
         self.inner.identity.clone()
+    }
+
+    /// Names this connection among all that ever were: workers that share it are grouped by it.
+    pub fn key(&self) -> &str {
+        &self.inner.key
     }
 
     /// The name and the version that servers know the caller's SDK by.
@@ -341,7 +352,10 @@ impl Inner {
                 }
             }
         };
-        let expired = |_| Error::new(Kind::TimedOut, Code::DeadlineExceeded, "the deadline passed", false);
+        let expired = |elapsed| {
+            let error = Error::new(Kind::TimedOut, Code::DeadlineExceeded, "the deadline passed", false);
+            error.with_source(elapsed)
+        };
         // Pinned where it is: the future of a gRPC call is some kilobytes, and would be moved into the timeout.
         timeout(left, std::pin::pin!(answer)).await.map_err(expired)?
     }
@@ -361,7 +375,8 @@ impl Inner {
             service,
             method,
             namespace: call.options.namespace.as_deref(),
-            long_poll: call.options.retry == RetryKind::LongPoll,
+            task_queue: call.options.task_queue.as_deref(),
+            long_poll: call.options.waits || call.options.retry == RetryKind::LongPoll,
             code,
             elapsed: began.elapsed(),
             attempt,

@@ -17,6 +17,7 @@ use tonic::{
     Extensions, Request,
     client::Grpc,
     codec::CompressionEncoding,
+    metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
 
@@ -29,6 +30,15 @@ use crate::{
 
 /// Below this size a message fits one packet, compressed or not; figures in `docs/decisions/010`.
 const COMPRESS_MIN: usize = 1024;
+
+/// How one request is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gzip {
+    Not,
+    /// As it is, with the header by which servers compress their answers.
+    Announced,
+    Compressed,
+}
 
 /// A server reached over the network. Nothing is opened before the first call.
 pub(crate) struct Network {
@@ -77,16 +87,18 @@ impl Network {
         headers: Metadata,
         request: Bytes,
     ) -> Result<Bytes, Error> {
-        let compress = match self.compression {
-            Compression::None => false,
-            Compression::Auto => request.len() >= COMPRESS_MIN,
-            Compression::Gzip => true,
-        } && !self.gzip_refused.load(Ordering::Relaxed);
-        let result = self.send(&path, &headers, &request, compress).await;
+        let large = request.len() >= COMPRESS_MIN;
+        let gzip = match self.compression {
+            Compression::Auto | Compression::Gzip if self.gzip_refused.load(Ordering::Relaxed) => Gzip::Not,
+            Compression::Auto | Compression::Gzip if large => Gzip::Compressed,
+            Compression::Gzip => Gzip::Announced,
+            Compression::Auto | Compression::None => Gzip::Not,
+        };
+        let result = self.send(&path, &headers, &request, gzip).await;
         match result {
-            Err(error) if compress && refuses_gzip(&error) => {
+            Err(error) if gzip != Gzip::Not && refuses_gzip(&error) => {
                 self.gzip_refused.store(true, Ordering::Relaxed);
-                self.send(&path, &headers, &request, false).await
+                self.send(&path, &headers, &request, Gzip::Not).await
             }
             other => other,
         }
@@ -99,7 +111,7 @@ impl Network {
         path: &PathAndQuery,
         headers: &Metadata,
         request: &Bytes,
-        compress: bool,
+        gzip: Gzip,
     ) -> Result<Bytes, Error> {
         let lanes = self.lanes().await?;
         let none = || Error::new(Kind::Unreachable, Code::Unavailable, "the server has no address", true);
@@ -107,7 +119,7 @@ impl Network {
         loop {
             let request =
                 Request::from_parts(headers.clone().into_map(), Extensions::default(), request.clone());
-            let error = match self.send_on(lane.channel(), path.clone(), request, compress).await {
+            let error = match self.send_on(lane.channel(), path.clone(), request, gzip).await {
                 Err(error) if error.is_connect() => error,
                 other => return other,
             };
@@ -120,15 +132,20 @@ impl Network {
         &self,
         channel: Channel,
         path: PathAndQuery,
-        request: Request<Bytes>,
-        compress: bool,
+        mut request: Request<Bytes>,
+        gzip: Gzip,
     ) -> Result<Bytes, Error> {
         let mut grpc = Grpc::new(channel).max_decoding_message_size(self.decode_limit);
         if self.compression != Compression::None {
             grpc = grpc.accept_compressed(CompressionEncoding::Gzip);
         }
-        if compress {
-            grpc = grpc.send_compressed(CompressionEncoding::Gzip);
+        match gzip {
+            Gzip::Not => {}
+            // A message that is not compressed is marked as such in its frame; the header speaks of those that are.
+            Gzip::Announced => {
+                request.metadata_mut().insert("grpc-encoding", MetadataValue::from_static("gzip"));
+            }
+            Gzip::Compressed => grpc = grpc.send_compressed(CompressionEncoding::Gzip),
         }
         let authority = || self.target.authority();
         grpc.ready().await.map_err(|e| Error::unreachable(&authority(), e))?;

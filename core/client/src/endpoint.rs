@@ -29,7 +29,8 @@ pub(crate) fn endpoint(options: &ClientOptions) -> Result<Endpoint, Error> {
     }
     let settings = options.tls.clone().unwrap_or_default();
     if let Some(name) = &settings.server_name {
-        endpoint = endpoint.origin(uri(name)?);
+        endpoint =
+            endpoint.origin(uri(name).map_err(|e| Error::config(format!("Invalid URI: {}", e.message)))?);
     }
     settings.check()?;
     let verifier = match (&settings.certificate_name, &settings.ca) {

@@ -100,7 +100,8 @@ impl Error {
 pub(crate) fn from_tonic(target: &str, status: tonic::Status) -> Error {
     let expired = chain_any(&status, |e| e.is::<tonic::TimeoutExpired>());
     if expired {
-        return Error::new(Kind::TimedOut, Code::DeadlineExceeded, "the deadline passed", false);
+        let error = Error::new(Kind::TimedOut, Code::DeadlineExceeded, "the deadline passed", false);
+        return error.with_source(status);
     }
     if status.source().is_some() {
         return Error::unreachable(target, status);

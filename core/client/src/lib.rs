@@ -38,7 +38,8 @@ pub use in_process::{Service, ServiceFuture, Status};
 pub use metadata::Metadata;
 pub use observe::{CallInfo, CallObserver};
 pub use options::{
-    BasicAuth, ClientOptions, Compression, HttpConnectProxy, KeepAlive, ProxyAddress, TlsIdentity, TlsOptions,
+    BasicAuth, ClientOptions, Compression, HttpConnectProxy, KeepAlive, ProxyAddress, TlsIdentity,
+    TlsOptions, host_name,
 };
 pub use retry::{RetryKind, RetryPolicy};
 pub use sizes::WarnSizes;

@@ -282,16 +282,21 @@ pub enum Compression {
     Auto,
     /// Never, and answers are asked for uncompressed.
     None,
-    /// Every request.
+    /// Announced with every request, so that answers come compressed; requests of at least a kilobyte are, too.
     Gzip,
 }
 
 /// `pid@host`, as users of Temporal know it.
 fn default_identity() -> String {
+    format!("{}@{}", std::process::id(), host_name())
+}
+
+/// What this machine calls itself; `unknown` if it does not say.
+pub fn host_name() -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let named = || std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME")).ok();
     let host = kernel.or_else(named).unwrap_or_else(|| "unknown".into());
-    format!("{}@{}", std::process::id(), host.trim())
+    host.trim().to_owned()
 }
 
 /// 128 MiB, or what the variable says if that is a number.

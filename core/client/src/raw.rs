@@ -246,10 +246,10 @@ mod tests {
             b"\x0a\x01\xff",
             b"\x09",
             b"\x0e",
-            b"\x14",
-            b"\x13\x08\x01",
+            b"\x4c",
+            b"\x4b\x08\x01",
             b"\xff\xff\xff\xff\xff\x01",
-            b"\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
+            b"\x48\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
             b"\x9d\x3e\x00",
         ] {
             let expected = api::DescribeNamespaceRequest::decode(bytes).unwrap_err().to_string();

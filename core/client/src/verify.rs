@@ -26,14 +26,13 @@ impl Named {
         let wrong =
             |why: String| crate::Error::config(format!("Failed building certificate verifier: {why}"));
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca) {
-            let certificate = certificate.map_err(|e| wrong(e.to_string()))?;
-            roots.add(certificate).map_err(|e| wrong(e.to_string()))?;
-        }
+        // What cannot be read is nobody to trust; nobody at all is an error of the builder.
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(ca).flatten());
         let provider = Arc::new(ring::default_provider());
         let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let usual = usual.map_err(|e| wrong(e.to_string()))?;
         let name = ServerName::try_from(name.to_owned()).map_err(|e| wrong(e.to_string()))?;
-        Ok(Arc::new(Self { name, usual: usual.map_err(|e| wrong(e.to_string()))? }))
+        Ok(Arc::new(Self { name, usual }))
     }
 }
 

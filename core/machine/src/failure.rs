@@ -15,8 +15,6 @@ use crate::wire::{Fields, Value};
 pub(crate) mod retry_state {
     pub const UNSPECIFIED: i32 = 0;
     pub const NON_RETRYABLE_FAILURE: i32 = 2;
-    pub const TIMEOUT: i32 = 3;
-    pub const MAXIMUM_ATTEMPTS_REACHED: i32 = 4;
     pub const CANCEL_REQUESTED: i32 = 7;
 }
 
@@ -92,6 +90,17 @@ pub(crate) fn nexus(message: &str, cause: Option<Bytes>, info: NexusOperationFai
 /// What an encoded failure says, nothing if it cannot be read.
 pub(crate) fn message(failure: &Bytes) -> String {
     Failure::decode(Frame::new(failure)).map(|f| f.message).unwrap_or_default()
+}
+
+/// The messages of an encoded failure and of its causes.
+pub(crate) fn chain(failure: &Bytes) -> String {
+    let mut messages = Vec::new();
+    let mut next = Some(failure.clone());
+    while let Some(failure) = next.and_then(|failure| Failure::decode(Frame::new(&failure)).ok()) {
+        messages.push(failure.message);
+        next = failure.cause;
+    }
+    messages.join(": ")
 }
 
 /// The first payload of an encoded `Payloads`, still encoded.

@@ -105,6 +105,11 @@ pub enum Reply {
     NotFound,
     /// `INVALID_ARGUMENT` "UnhandledCommand": something happened meanwhile, the workflow must see it before it closes.
     UnhandledCommand,
+    /// The answer has payloads larger than the namespace accepts; it was not sent.
+    PayloadsTooLarge {
+        /// Which rule.
+        message: String,
+    },
     /// The answer was too large for the transport.
     TooLarge {
         /// The client's error.
@@ -174,6 +179,8 @@ pub enum Note {
     FailureHeldBack {
         /// The attempt of the task.
         attempt: u32,
+        /// `temporal.api.enums.v1.WorkflowTaskFailedCause`.
+        cause: i32,
         /// What went wrong.
         message: String,
     },

@@ -83,6 +83,8 @@ pub struct WorkerConfig {
     pub plugins: BTreeMap<String, String>,
     /// Reported with heartbeats: kinds of storage drivers.
     pub storage_drivers: BTreeSet<String>,
+    /// Whether heartbeats say what the worker runs on: the platform, and a host such as Kubernetes.
+    pub environment_told: bool,
     /// Allow a second worker on one client for the same queue, build and kinds of tasks.
     pub skip_client_worker_set_check: bool,
 }
@@ -219,6 +221,7 @@ impl WorkerConfig {
             payload_limits: true,
             plugins: BTreeMap::new(),
             storage_drivers: BTreeSet::new(),
+            environment_told: true,
             skip_client_worker_set_check: false,
         }
     }

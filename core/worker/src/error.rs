@@ -9,6 +9,9 @@ pub enum PollError {
     /// This worker was configured without tasks of this kind.
     #[error("this worker was configured without {0}")]
     NotConfigured(&'static str),
+    /// A part of the worker panicked: a bug, whose message is in the logs and on stderr. Make another worker.
+    #[error("the worker broke off: a part of it panicked; make another worker, and report this")]
+    Broken,
     /// The connection is refused for good: a wrong address of the namespace, no permission.
     #[error("polling failed for good: {0}")]
     Fatal(String),

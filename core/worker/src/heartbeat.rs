@@ -66,6 +66,7 @@ impl Vitals {
         config: &WorkerConfig,
         identity: &str,
         instance_key: &str,
+        group: &str,
         ending: bool,
     ) -> WorkerHeartbeat {
         let now = self.clock.now();
@@ -90,8 +91,8 @@ impl Vitals {
                 process_id: std::process::id().to_string(),
                 current_host_cpu_usage: host.cpu as f32,
                 current_host_mem_usage: host.memory as f32,
-                host_name: identity.rsplit('@').next().unwrap_or_default().to_owned(),
-                ..Default::default()
+                host_name: outlast_client::host_name(),
+                worker_grouping_key: group.to_owned(),
             }),
             task_queue: config.task_queue.clone(),
             deployment_version: deployment(&config.versioning),
@@ -125,13 +126,13 @@ impl Vitals {
             total_sticky_cache_hit: counts.sticky_hits.load(Ordering::Relaxed),
             total_sticky_cache_miss: counts.sticky_misses.load(Ordering::Relaxed),
             current_sticky_cache_size: count(counts.cached_runs.load(Ordering::Relaxed)),
+            environment: config.environment_told.then(crate::environment::tell),
             plugins: config.plugins.iter().map(plugin).collect(),
             drivers: config
                 .storage_drivers
                 .iter()
                 .map(|kind| StorageDriverInfo { r#type: kind.clone() })
                 .collect(),
-            ..Default::default()
         }
     }
 }
@@ -161,14 +162,12 @@ fn poller(behavior: PollerBehavior, polls: &Polls) -> WorkerPollerInfo {
     WorkerPollerInfo { current_pollers, last_successful_poll_time, is_autoscaling }
 }
 
+/// The version, as far as it is known: without a deployment the build alone.
 fn deployment(versioning: &Versioning) -> Option<WorkerDeploymentVersion> {
-    match versioning {
-        Versioning::Deployment { deployment_name, build_id, .. } => Some(WorkerDeploymentVersion {
-            deployment_name: deployment_name.clone(),
-            build_id: build_id.clone(),
-        }),
-        Versioning::None { .. } | Versioning::LegacyBuildId { .. } => None,
-    }
+    let (deployment_name, build_id) = versioning.names();
+    let version =
+        WorkerDeploymentVersion { deployment_name: deployment_name.into(), build_id: build_id.into() };
+    Some(version).filter(|version| *version != WorkerDeploymentVersion::default())
 }
 
 fn count(n: usize) -> i32 {

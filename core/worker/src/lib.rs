@@ -5,11 +5,13 @@
 //! history means is the machine's affair, how a call reaches the server the client's.
 
 mod activity;
+mod alarm;
 mod calls;
 mod clock;
 mod conduct;
 mod config;
 mod counts;
+mod environment;
 mod error;
 mod handout;
 mod health;

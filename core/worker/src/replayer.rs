@@ -106,6 +106,8 @@ struct Shared {
     changed: Notify,
     activations: Handout<lang::WorkflowActivation>,
     lanes: usize,
+    /// Also of histories that show nothing, the language hears the end: as an eviction.
+    tells_every_end: bool,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +126,8 @@ struct Item {
     workflow_type: Bytes,
     first: Page,
     rest: Option<Pages>,
+    /// Why it cannot be replayed, where that is seen without replaying it.
+    damage: Option<String>,
     tell: oneshot::Sender<Result<(), ReplayError>>,
 }
 
@@ -135,17 +139,18 @@ impl Replayer {
             task_queue: Bytes::from(config.task_queue),
             ..Config::default()
         };
-        Self::start(config.lanes, machine)
+        Self::start(config.lanes, machine, false)
     }
 
     /// A replayer that shows histories as a worker with this configuration would: its version, what nondeterminism
-    /// does. Nothing else of it matters here.
+    /// does. Nothing else of it matters here. The language hears the end of every history by an eviction, also of one
+    /// that is damaged before it shows anything.
     pub fn like_worker(config: &WorkerConfig, lanes: Option<usize>) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Self::start(lanes, crate::worker::machine_config(config, true, 1)))
+        Ok(Self::start(lanes, crate::worker::machine_config(config, true, 1), true))
     }
 
-    fn start(lanes: Option<usize>, machine: Config) -> Self {
+    fn start(lanes: Option<usize>, machine: Config, tells_every_end: bool) -> Self {
         let lanes = lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let machine = Config { cache_runs: 1, cache_bytes: usize::MAX, ..machine };
         let shared = Arc::new(Shared {
@@ -153,6 +158,7 @@ impl Replayer {
             changed: Notify::new(),
             activations: Handout::new(),
             lanes: lanes.max(1),
+            tells_every_end,
         });
         let lanes = (0..lanes.max(1))
             .map(|_| tokio::spawn(lane::run(shared.clone(), machine.clone())).abort_handle())
@@ -184,10 +190,12 @@ impl Replayer {
             Ok(known) => known,
             Err(problem) => return told(Err(ReplayError::History(problem))),
         };
+        let damage = if rest.is_none() { damage(&first) } else { None };
         let (tell, told) = oneshot::channel();
         let next_page = if rest.is_some() { MORE } else { Bytes::new() };
         let first = Page { history: first, next_page };
-        let item = Item { run, workflow_id: workflow_id.to_owned(), workflow_type, first, rest, tell };
+        let item =
+            Item { run, workflow_id: workflow_id.to_owned(), workflow_type, first, rest, damage, tell };
         let mut work = self.shared.lock();
         if !work.closed {
             work.waiting.push_back(item);
@@ -306,6 +314,27 @@ fn told(result: Result<(), ReplayError>) -> Replay {
     // The other end is in our hand.
     let _ = tell.send(result);
     Replay(told)
+}
+
+/// What is wrong with a whole history that the machine would not notice: servers send some events twice at the joins of
+/// pages, and skip what they do not know, but no recorded history has such events.
+fn damage(page: &Bytes) -> Option<String> {
+    let events = history::History::decode(page.clone()).ok()?.events;
+    let mut last = 0;
+    for event in events {
+        let event = HistoryEvent::decode(event).ok()?;
+        if event.event_id <= last {
+            return Some(format!(
+                "History is out of order. Last processed event: {last}, event id: {}",
+                event.event_id
+            ));
+        }
+        if event.event_type == 0 {
+            return Some(format!("event {} of the history has no type", event.event_id));
+        }
+        last = event.event_id;
+    }
+    None
 }
 
 /// The run and the type of a workflow, from its first event.

@@ -4,6 +4,7 @@
 mod shared;
 mod start;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -121,7 +122,7 @@ impl Worker {
     pub async fn poll_workflow_activation_bytes(&self) -> Result<Bytes, PollError> {
         let workflows = self.shared.workflows.as_ref().ok_or(PollError::NotConfigured("workflows"))?;
         open(&workflows.polling);
-        Ok(workflows.activations.next().await?.encode_to_vec().into())
+        Ok(self.shared.alarm.or(workflows.activations.next()).await?.encode_to_vec().into())
     }
 
     /// The next activation, with every field. It must be answered.
@@ -155,7 +156,7 @@ impl Worker {
     pub async fn poll_activity_task(&self) -> Result<coresdk::activity_task::ActivityTask, PollError> {
         let activities = self.shared.activities.as_ref().ok_or(PollError::NotConfigured("activities"))?;
         open(&activities.polling);
-        activities.tasks.next().await
+        self.shared.alarm.or(activities.tasks.next()).await
     }
 
     /// The result of an activity.
@@ -212,7 +213,7 @@ impl Worker {
     pub async fn poll_nexus_task(&self) -> Result<coresdk::nexus::NexusTask, PollError> {
         let nexus = self.shared.nexus.as_ref().ok_or(PollError::NotConfigured("Nexus tasks"))?;
         open(&nexus.polling);
-        nexus.tasks.next().await
+        self.shared.alarm.or(nexus.tasks.next()).await
     }
 
     /// The result of a Nexus task.
@@ -250,6 +251,7 @@ impl Worker {
 
     /// Begins the end and returns at once. Go on polling and answering until polls say [`PollError::ShutDown`].
     pub fn initiate_shutdown(&self) {
+        self.shared.ending.store(true, Ordering::Relaxed);
         self.asked.send_replace(true);
     }
 

@@ -73,6 +73,7 @@ def _only_one(lock: Path) -> Iterator[None]:
         except FileExistsError:
             if time.monotonic() > until:
                 lock.unlink(missing_ok=True)
+                until = time.monotonic() + PATIENCE
             time.sleep(0.1)
     try:
         yield

@@ -13,18 +13,22 @@ Or from outside, where `--subprocesses` has Python children run on it, too:
 
 from __future__ import annotations
 
+import gc
 import importlib
-import importlib.machinery
 import importlib.metadata
+import importlib.util
 import os
+import re
 import runpy
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 
-__all__ = ["OLDEST", "TESTED", "installed", "install"]
+__all__ = ["OLDEST", "TESTED", "install", "installed"]
 
 OLDEST = (1, 31)
 """The oldest version of `temporalio` that is supported."""
@@ -32,22 +36,21 @@ TESTED = (1, 35)
 """The newest version of `temporalio` that this release was tested with."""
 
 _NAME = "temporalio.bridge.temporal_sdk_bridge"
-_PARENT = "temporalio.bridge"
 _CHILDREN = "OUTLAST_COMPAT_TEMPORALIO"
 _SITE = str(Path(__file__).parent / "_site")
 
 
-class _Finder:
+class _Finder(MetaPathFinder, Loader):
     """Gives our module whenever the package asks for its own."""
 
-    @staticmethod
     def find_spec(
-        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(name, _Finder()) if name == _NAME else None  # type: ignore[arg-type]
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != _NAME:
+            return None
+        import outlast._native
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return None
+        return importlib.util.spec_from_file_location(fullname, outlast._native.__file__, loader=self)
 
     def exec_module(self, module: ModuleType) -> None:
         from outlast.compat import temporal_sdk_bridge as ours
@@ -59,7 +62,7 @@ class _Finder:
 
 def installed() -> bool:
     """Whether `temporalio` runs on the Outlast core in this process."""
-    return any(isinstance(finder, type) and finder is _Finder for finder in sys.meta_path)
+    return any(isinstance(finder, _Finder) for finder in sys.meta_path)
 
 
 def install(*, subprocesses: bool = False) -> None:
@@ -76,17 +79,16 @@ def install(*, subprocesses: bool = False) -> None:
         >>> import outlast.compat.temporalio
         >>> outlast.compat.temporalio.install()
     """
+    if not installed():
+        _check_version()
+        theirs = sys.modules.get(_NAME)
+        if theirs is not None:
+            _refuse_if_running()
+        sys.meta_path.insert(0, _Finder())
+        if theirs is not None:
+            _replace(theirs)
     if subprocesses:
         _inherit()
-    if installed():
-        return
-    _check_version()
-    theirs = sys.modules.get(_NAME)
-    if theirs is not None:
-        _refuse_if_running()
-    sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
-    if theirs is not None:
-        _replace(theirs)
 
 
 def _check_version() -> None:
@@ -94,7 +96,8 @@ def _check_version() -> None:
         text = importlib.metadata.version("temporalio")
     except importlib.metadata.PackageNotFoundError:
         raise ImportError("the package `temporalio` is not installed; pip install temporalio") from None
-    version = tuple(int(part) if part.isdigit() else 0 for part in text.split(".")[:2])
+    numbers = re.match(r"(\d+)\.(\d+)", text)
+    version = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
     if version < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise ImportError(f"temporalio {text} is too old for outlast.compat.temporalio; install {oldest} or newer")
@@ -108,9 +111,9 @@ def _check_version() -> None:
 
 
 def _refuse_if_running() -> None:
-    runtime = sys.modules.get("temporalio.runtime")
-    default = getattr(getattr(runtime, "_runtime_ref", None), "_default_runtime", None)
-    if default is not None:
+    """Whatever runs on the package's own core holds a runtime, and could not use anything of ours."""
+    runtime = getattr(sys.modules.get("temporalio.bridge.runtime"), "Runtime", None)
+    if runtime is not None and any(type(each) is runtime for each in gc.get_objects()):
         raise RuntimeError(
             "install() comes too late: temporalio has already started a runtime of its own; call it before the first "
             "client, worker or runtime is made"
@@ -135,29 +138,63 @@ def _replace(theirs: ModuleType) -> None:
 def _inherit() -> None:
     """Python children find a `sitecustomize` of ours, which installs, and then runs the one they would have had."""
     os.environ[_CHILDREN] = "1"
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    if _SITE not in paths:
-        os.environ["PYTHONPATH"] = os.pathsep.join([_SITE, *paths])
+    path = os.environ.get("PYTHONPATH")
+    if _SITE not in (path or "").split(os.pathsep):
+        os.environ["PYTHONPATH"] = os.pathsep.join([_SITE, path] if path else [_SITE])
 
 
 def _main(arguments: list[str]) -> None:
-    subprocesses = arguments[:1] == ["--subprocesses"]
-    arguments = arguments[1:] if subprocesses else arguments
-    if not arguments or arguments == ["-m"] or arguments[0] in ("-h", "--help"):
-        print(__doc__, file=sys.stderr)
-        raise SystemExit(0 if arguments[:1] in (["-h"], ["--help"]) else 2)
     # Run as `__main__`, this file is another module than the one that programs import.
     from outlast.compat.temporalio import install
 
+    subprocesses = arguments[:1] == ["--subprocesses"]
+    arguments = arguments[1:] if subprocesses else arguments
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(__doc__)
+        return
+    if not arguments or arguments == ["-m"]:
+        print(__doc__, file=sys.stderr)
+        raise SystemExit(2)
+    sys.excepthook = _tell
     install(subprocesses=subprocesses)
     if arguments[0] == "-m":
         sys.argv = arguments[1:]
-        sys.path[0] = os.getcwd()
+        _first_on_path(os.getcwd())
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-    else:
+    elif os.path.exists(arguments[0]):
         sys.argv = arguments
-        sys.path[0] = str(Path(arguments[0]).resolve().parent)
-        runpy.run_path(arguments[0], run_name="__main__")
+        _run(arguments[0])
+    else:
+        print(f"{sys.executable}: can't open file {arguments[0]!r}: there is no such file", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _run(path: str) -> None:
+    if os.path.isdir(path):
+        runpy.run_path(path, run_name="__main__")
+        return
+    _first_on_path(str(Path(path).resolve().parent))
+    # Not by `runpy`, whose modules end with the script: threads and exit handlers go on in theirs.
+    path = os.path.abspath(path)
+    loader = SourceFileLoader("__main__", path)
+    code = loader.source_to_code(loader.get_data(path), path)
+    main = ModuleType("__main__")
+    main.__file__, main.__loader__ = path, loader
+    sys.modules["__main__"] = main
+    exec(code, main.__dict__)
+
+
+def _first_on_path(folder: str) -> None:
+    """As the interpreter does for a program of its own."""
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = folder
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An exception of the program, from the program's own frames on."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith((__file__, runpy.__file__, "<frozen ")):
+        trace = trace.tb_next
+    sys.__excepthook__(kind, error.with_traceback(trace), trace)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ struct ClientDnsLoadBalancingConfig {
 /// All that connecting needs. What can be found wrong only by connecting is not wrong yet.
 pub struct Wanted {
     pub options: ClientOptions,
-    pub headers: Headers,
+    headers: Headers,
     proxy: Option<ClientHttpConnectProxyConfig>,
 }
 
@@ -79,6 +79,15 @@ impl Wanted {
     /// The options, with metadata and proxy, or what is wrong with those.
     pub fn checked(self) -> Result<(ClientOptions, Headers), String> {
         let mut options = self.options;
+        match options.resolve_interval {
+            Some(interval) if interval < Duration::from_secs(1) => {
+                return Err(format!(
+                    "Invalid client configuration: dns_load_balancing.resolution_interval must be at least 1s, got \
+                     {interval:?}"
+                ));
+            }
+            Some(_) | None => {}
+        }
         options.metadata = self.headers.metadata().map_err(|e| format!("Invalid headers: {e}"))?;
         if let Some(proxy) = self.proxy {
             options.proxy = Some(proxy.proxy().map_err(|e| format!("Server connection error: {e}"))?);
@@ -93,7 +102,7 @@ impl ClientConfig {
             target(&self.target_url).map_err(|e| Failure::Value(format!("invalid target URL: {e}")))?;
         let mut options = ClientOptions::new(target);
         options.compression = match self.grpc_compression.as_str() {
-            "gzip" => Compression::Auto,
+            "gzip" => Compression::Gzip,
             "none" => Compression::None,
             other => return Err(Failure::Value(format!("invalid grpc_compression: {other}"))),
         };

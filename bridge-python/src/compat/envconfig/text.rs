@@ -52,8 +52,7 @@ fn expected(wanted: Wanted, strict: bool) -> String {
 
 /// The line that is wrong, and markers below what is wrong in it.
 fn placed(toml: &str, at: &Range<usize>, message: &str) -> String {
-    let start = toml.floor_char_boundary(at.start);
-    let (before, after) = toml.split_at(start);
+    let (before, after) = toml.split_at_checked(at.start).unwrap_or((toml, ""));
     let (number, begin) = (before.matches('\n').count() + 1, before.rfind('\n').map_or(0, |i| i + 1));
     let rest = after.split('\n').next().unwrap_or_default();
     let (head, line) = (&before[begin..], format!("{}{rest}", &before[begin..]));

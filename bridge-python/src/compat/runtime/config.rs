@@ -1,4 +1,5 @@
-//! What `init_runtime` is given. The names of structs and fields are part of the texts of errors.
+//! What `init_runtime` is given. The names of structs and fields are part of the texts of errors; what the oldest
+//! supported version does not have has a default.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,7 @@ use pyo3::prelude::*;
 pub struct RuntimeOptions {
     pub telemetry: TelemetryConfig,
     pub worker_heartbeat_interval_millis: Option<u64>,
+    #[pyo3(default)]
     pub disable_environment_info: bool,
 }
 
@@ -21,6 +23,7 @@ pub struct TelemetryConfig {
 pub struct LoggingConfig {
     pub filter: String,
     pub forward_to: Option<Py<PyAny>>,
+    #[pyo3(default)]
     pub format: Option<String>,
 }
 

@@ -34,9 +34,7 @@ pub struct WorkerConfig {
     nondeterminism_as_workflow_fail_for_types: HashSet<String>,
     nexus_task_poller_behavior: PollerBehavior,
     plugins: Vec<String>,
-    #[pyo3(default)]
     storage_drivers: HashSet<String>,
-    #[pyo3(default)]
     disable_payload_error_limit: bool,
 }
 
@@ -171,6 +169,7 @@ impl WorkerConfig {
             self.plugins.into_iter().map(|name| (name, String::new())).collect::<BTreeMap<_, _>>();
         config.storage_drivers = self.storage_drivers.into_iter().collect();
         config.heartbeat_interval = runtime.heartbeat_interval;
+        config.environment_told = runtime.environment_told;
         config.payload_limits = !self.disable_payload_error_limit;
         Ok(config)
     }

@@ -119,10 +119,7 @@ impl<'a> Fields<'a> {
     }
 
     fn text(&mut self, key: &str) -> Result<Option<String>, Problem> {
-        self.field(key, Wanted::Text, |value| match value {
-            DeValue::String(text) => Ok(text.into_owned()),
-            other => Err(other),
-        })
+        self.field(key, Wanted::Text, |value| value.as_str().map(str::to_owned).ok_or(value))
     }
 
     fn flag(&mut self, key: &str) -> Result<Option<bool>, Problem> {
@@ -131,9 +128,9 @@ impl<'a> Fields<'a> {
 
     fn table(&mut self, key: &str, wanted: Wanted) -> Result<Option<Self>, Problem> {
         let path = self.path(key);
-        self.field(key, wanted, |value| match value {
-            DeValue::Table(table) => Ok(Self { path, table }),
-            other => Err(other),
+        self.field(key, wanted, |value| {
+            let DeValue::Table(table) = value else { return Err(value) };
+            Ok(Self { path, table })
         })
     }
 

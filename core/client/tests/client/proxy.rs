@@ -85,7 +85,7 @@ async fn a_proxy_that_refuses_is_quoted() {
     let client = Client::lazy(through(HttpConnectProxy::parse(&address).unwrap())).unwrap();
     let error = ask(&client, 1).await.unwrap_err();
     assert_eq!(error.kind, Kind::Unreachable);
-    let text = "the proxy refused the tunnel: HTTP/1.1 407 Proxy Authentication Required";
+    let text = "CONNECT call failed with status: 407 Proxy Authentication Required";
     assert!(error.message.contains(text), "{}", error.message);
 }
 

@@ -111,6 +111,28 @@ async fn a_server_of_another_name_needs_the_override() {
 }
 
 #[tokio::test]
+async fn a_certificate_may_be_for_yet_another_name() {
+    let authority = authority();
+    let server = serve(&authority, "inner.test", None).await;
+    let options = trusting(&server, &authority);
+    let named = |name: &str| {
+        let tls = TlsOptions {
+            server_name: Some("outer.test".into()),
+            certificate_name: Some(name.into()),
+            ..options.tls.clone().unwrap()
+        };
+        ClientOptions { tls: Some(tls), ..options.clone() }
+    };
+    assert_eq!(ask(named("inner.test")).await.unwrap(), "secure");
+    assert_eq!(server.seen()[0].authority, "outer.test");
+    let error = ask(named("outer.test")).await.unwrap_err();
+    assert!(error.message.contains("not valid for name"), "{}", error.message);
+    let mut nobody = named("inner.test");
+    nobody.tls.as_mut().unwrap().ca = Some(b"nonsense".to_vec());
+    assert!(ask(nobody).await.unwrap_err().message.contains("no root trust anchors"));
+}
+
+#[tokio::test]
 async fn anyone_is_trusted_if_that_is_asked_for() {
     let server = serve(&authority(), "temporal.test", None).await;
     let mut options = server.options();

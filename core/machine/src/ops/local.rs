@@ -71,8 +71,8 @@ fn is_time_limit(encoded: &Option<Bytes>) -> bool {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Resolution {
     Completed(Option<Bytes>),
-    /// The encoded failure of the attempt, and why no other attempt follows.
-    Failed(Option<Bytes>, i32),
+    /// The encoded failure of the attempt.
+    Failed(Option<Bytes>),
     Cancelled(Option<Bytes>),
     /// The next attempt is far off: the workflow waits for it with a timer of its own.
     Backoff {
@@ -182,22 +182,17 @@ impl Local {
         if matches!(failure.failure_info, Some(FailureInfo::CanceledFailureInfo(_))) {
             return Next::Over(Resolution::Cancelled(encoded));
         }
-        let over = |state| Next::Over(Resolution::Failed(encoded.clone(), state));
-        if self.canceling {
-            return over(retry_state::CANCEL_REQUESTED);
-        }
+        let over = || Next::Over(Resolution::Failed(encoded.clone()));
         let policy = self.policy();
-        if !policy.retries(&failure) {
-            return over(retry_state::NON_RETRYABLE_FAILURE);
-        }
-        if policy.attempts_max != 0 && self.attempt >= policy.attempts_max {
-            return over(retry_state::MAXIMUM_ATTEMPTS_REACHED);
+        let spent = policy.attempts_max != 0 && self.attempt >= policy.attempts_max;
+        if self.canceling || spent || !policy.retries(&failure) {
+            return over();
         }
         let after = policy.backoff(self.attempt, &failure);
         let deadline =
             self.schedule_to_close().zip(self.original_schedule_time).map(|(limit, from)| from + limit);
         if deadline.is_some_and(|d| now + after >= d) {
-            return over(retry_state::TIMEOUT);
+            return over();
         }
         self.attempt = self.attempt.saturating_add(1);
         if after > duration(self.command.local_retry_threshold).unwrap_or(THRESHOLD) {
@@ -212,7 +207,7 @@ impl Local {
             LocalTimeout::ScheduleToStart => timeout_type::SCHEDULE_TO_START,
             LocalTimeout::ScheduleToClose => timeout_type::SCHEDULE_TO_CLOSE,
         };
-        Resolution::Failed(Some(failure::timed_out(TIMED_OUT, kind)), retry_state::TIMEOUT)
+        Resolution::Failed(Some(failure::timed_out(TIMED_OUT, kind)))
     }
 
     /// Zero means none.
@@ -239,11 +234,11 @@ impl Local {
         };
         let status = match resolution {
             Resolution::Completed(result) => Status::Completed(Success { result: result.clone() }),
-            Resolution::Failed(cause, _) if is_time_limit(cause) => {
+            Resolution::Failed(cause) if is_time_limit(cause) => {
                 Status::Failed(wrapped("Local Activity timed out", cause, retry_state::CANCEL_REQUESTED))
             }
             // The language sees what its own code failed with, as it is.
-            Resolution::Failed(cause, _) => Status::Failed(Failed { failure: cause.clone() }),
+            Resolution::Failed(cause) => Status::Failed(Failed { failure: cause.clone() }),
             Resolution::Cancelled(cause) => {
                 Status::Cancelled(wrapped("Local Activity cancelled", cause, retry_state::CANCEL_REQUESTED))
             }
@@ -266,7 +261,7 @@ impl Local {
     ) -> RecordMarkerCommandAttributes {
         let (attempt, result, failure, backoff) = match resolution {
             Resolution::Completed(result) => (self.attempt, result, None, None),
-            Resolution::Failed(failure, _) => (self.attempt, None, Some(failure.unwrap_or_default()), None),
+            Resolution::Failed(failure) => (self.attempt, None, Some(failure.unwrap_or_default()), None),
             Resolution::Cancelled(failure) => (self.attempt, None, Some(failure.unwrap_or_default()), None),
             Resolution::Backoff { attempt, after, failure } => (attempt - 1, None, failure, Some(after)),
         };
@@ -300,36 +295,7 @@ impl Local {
         if matches!(decoded.failure_info, Some(FailureInfo::CanceledFailureInfo(_))) {
             return Resolution::Cancelled(Some(failure));
         }
-        let state = self.recorded_retry_state(marker.data.attempt, &decoded);
-        Resolution::Failed(Some(failure), state)
-    }
-
-    /// What the language is told of how it ended live: what it will be told in replay, where only the marker is known, and
-    /// whether it was cancelled until then.
-    pub fn told(&self, resolution: Resolution) -> Resolution {
-        let Resolution::Failed(failure, _) = resolution else { return resolution };
-        let decoded = failure.clone().and_then(|f| Failure::decode(f).ok()).unwrap_or_default();
-        Resolution::Failed(failure, self.recorded_retry_state(self.attempt, &decoded))
-    }
-
-    /// Why no attempt followed one that failed: a marker does not say it, but it follows from what it says.
-    fn recorded_retry_state(&self, attempt: u32, failure: &Failure) -> i32 {
-        let policy = self.policy();
-        if let Some(FailureInfo::TimeoutFailureInfo(t)) = &failure.failure_info
-            && t.timeout_type != timeout_type::START_TO_CLOSE
-        {
-            return retry_state::TIMEOUT;
-        }
-        if self.canceling {
-            return retry_state::CANCEL_REQUESTED;
-        }
-        if !policy.retries(failure) {
-            return retry_state::NON_RETRYABLE_FAILURE;
-        }
-        if policy.attempts_max != 0 && attempt >= policy.attempts_max {
-            return retry_state::MAXIMUM_ATTEMPTS_REACHED;
-        }
-        if self.schedule_to_close().is_some() { retry_state::TIMEOUT } else { retry_state::UNSPECIFIED }
+        Resolution::Failed(Some(failure))
     }
 }
 

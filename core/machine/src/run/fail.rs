@@ -17,6 +17,7 @@ pub(super) mod cause {
     pub const WORKFLOW_WORKER_UNHANDLED_FAILURE: i32 = 14;
     pub const NON_DETERMINISTIC_ERROR: i32 = 24;
     pub const GRPC_MESSAGE_TOO_LARGE: i32 = 36;
+    pub const PAYLOADS_TOO_LARGE: i32 = 37;
 }
 
 /// `temporal.api.enums.v1.CommandType`.
@@ -42,7 +43,7 @@ impl Run {
         let message = failure::message(&failure);
         self.evict(Eviction {
             reason: Reason::LangFail,
-            message: format!("The activation failed: {message}"),
+            message: format!("The activation failed: {}", failure::chain(&failure)),
         });
         let cause = match failed.force_cause {
             0 => cause::WORKFLOW_WORKER_UNHANDLED_FAILURE,
@@ -85,22 +86,27 @@ impl Run {
                 Reason::UnhandledCommand,
                 "Something happened to the workflow before it could close".to_owned(),
             ),
-            Reply::TooLarge { message } => {
-                self.evict(Eviction { reason: Reason::Fatal, message: message.clone() });
-                if self.task.as_ref().is_some_and(|t| t.attempt < 2) {
-                    let failure = failure::application(&message, "");
-                    self.fail(cause::GRPC_MESSAGE_TOO_LARGE, failure, message);
-                } else {
-                    self.done();
-                }
-                self.evict_if_done();
-                return;
+            Reply::TooLarge { message } => return self.oversized(cause::GRPC_MESSAGE_TOO_LARGE, "", message),
+            Reply::PayloadsTooLarge { message } => {
+                return self.oversized(cause::PAYLOADS_TOO_LARGE, "PayloadsTooLarge", message);
             }
             Reply::Failed { message } => (Reason::Fatal, message),
             Reply::Accepted { .. } => (Reason::Unspecified, String::new()),
         };
         self.evict(Eviction { reason, message });
         self.done();
+        self.evict_if_done();
+    }
+
+    /// The answer cannot be sent: the task fails, and code that says less may mend it.
+    fn oversized(&mut self, cause: i32, kind: &str, message: String) {
+        self.evict(Eviction { reason: Reason::Fatal, message: message.clone() });
+        if self.task.as_ref().is_some_and(|t| t.attempt < 2) {
+            let failure = failure::application(&message, kind);
+            self.fail(cause, failure, message);
+        } else {
+            self.done();
+        }
         self.evict_if_done();
     }
 
@@ -117,7 +123,7 @@ impl Run {
             return;
         }
         if held.attempt > 1 {
-            let note = Note::FailureHeldBack { attempt: held.attempt, message };
+            let note = Note::FailureHeldBack { attempt: held.attempt, cause, message };
             self.out.push_back(Output::Note(self.id.clone(), note));
             self.done();
             return;

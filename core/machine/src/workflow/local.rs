@@ -156,7 +156,7 @@ impl Workflow {
         if local.seq != ended.seq {
             return;
         }
-        let resolution = local.told(ended.resolution);
+        let resolution = ended.resolution;
         self.jobs.push(local.job(&resolution));
         if let Some(time) = ended.complete_time {
             self.clock = self.clock.max(time);

@@ -267,7 +267,7 @@ fn fits(limits: SizeLimits, report: Report) -> Report {
     match sizes::check_payload(limits, "the result of an activity", size) {
         Ok(()) => report,
         Err(message) => {
-            let info = ApplicationFailureInfo { r#type: "PayloadSizeError".into(), ..Default::default() };
+            let info = ApplicationFailureInfo { r#type: "PayloadsTooLarge".into(), ..Default::default() };
             let failure_info = Some(FailureInfo::ApplicationFailureInfo(info));
             let failure = Failure { message, failure_info, ..Default::default() };
             let cause = ActivityTaskFailedCause::PayloadsTooLarge.into();

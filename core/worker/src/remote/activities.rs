@@ -27,6 +27,7 @@ impl Remote {
             deployment_options: self.deployment(),
             ..Default::default()
         };
+        let options = CallOptions { task_queue: Some(self.config.task_queue.clone()), ..options };
         let task = self.client().poll_activity_task_queue(&request, options).await?;
         if task.task_token.is_empty() {
             self.metrics.activity_polls_empty.add(1);

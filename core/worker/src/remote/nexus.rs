@@ -23,6 +23,7 @@ impl Remote {
             deployment_options: self.deployment(),
             ..Default::default()
         };
+        let options = CallOptions { task_queue: Some(self.config.task_queue.clone()), ..options };
         let task = self.client().poll_nexus_task_queue(&request, options).await?;
         if task.task_token.is_empty() {
             self.metrics.nexus.polls_empty.add(1);

@@ -57,6 +57,7 @@ impl Remote {
         };
         let options = CallOptions {
             namespace: Some(self.namespace()),
+            task_queue: Some(self.config.task_queue.clone()),
             retry: outlast_client::RetryKind::LongPoll,
             ..options
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use outlast_machine::Config;
 use outlast_machine::io::{
-    Eviction, Fetch, FetchFailed, Input, LocalReport, LocalResult, Output, Page, Reply, Ticket,
+    Eviction, Fetch, FetchFailed, Input, LocalReport, LocalResult, Output, Page, Reply, RunId, Ticket,
 };
 use outlast_machine::shard::{Shard, replay_task};
 use outlast_proto::lens::lang;
@@ -22,6 +22,8 @@ struct Lane {
     clock: Clock,
     shard: Shard,
     answers: mpsc::UnboundedReceiver<lang::WorkflowActivationCompletion>,
+    /// The language has seen something of the history that is being replayed.
+    shown: bool,
 }
 
 /// Where one replay stands after the machine was drained.
@@ -35,7 +37,13 @@ enum Next {
 /// Runs until it is aborted.
 pub(super) async fn run(shared: Arc<Shared>, config: Config) {
     let (inbox, answers) = mpsc::unbounded_channel();
-    let mut lane = Lane { shared: shared.clone(), clock: Clock::start(), shard: Shard::new(config), answers };
+    let mut lane = Lane {
+        shared: shared.clone(),
+        clock: Clock::start(),
+        shard: Shard::new(config),
+        answers,
+        shown: false,
+    };
     loop {
         let item = shared.take(&inbox).await;
         let run = item.run.clone();
@@ -50,12 +58,23 @@ type Told = tokio::sync::oneshot::Sender<Result<(), ReplayError>>;
 
 impl Lane {
     async fn replay(&mut self, item: Item) -> (Told, Result<(), ReplayError>) {
-        let Item { run, workflow_id, workflow_type, first, mut rest, tell } = item;
+        let Item { run, workflow_id, workflow_type, first, mut rest, damage, tell } = item;
+        self.shown = false;
+        if let Some(message) = damage {
+            let eviction = Eviction { reason: Reason::Fatal, message };
+            self.tell_end(&run, &eviction).await;
+            return (tell, outcome(eviction));
+        }
         let task = replay_task(TICKET, &workflow_id, &run.to_string(), workflow_type, first);
         self.handle(Input::Task(Box::new(task)));
         loop {
             match self.drain() {
-                Next::Over(eviction) => return (tell, outcome(eviction)),
+                Next::Over(eviction) => {
+                    if !self.shown {
+                        self.tell_end(&run, &eviction).await;
+                    }
+                    return (tell, outcome(eviction));
+                }
                 Next::Fetch(fetch) => {
                     let page = next_page(&mut rest, fetch).await;
                     self.handle(Input::Page(run.clone(), page));
@@ -68,6 +87,21 @@ impl Lane {
         }
     }
 
+    /// The language has not seen this history: it hears of its end all the same, where it wants to.
+    async fn tell_end(&mut self, run: &RunId, eviction: &Eviction) {
+        if !self.shared.tells_every_end {
+            return;
+        }
+        let job = lang::RemoveFromCache { message: eviction.message.clone(), reason: eviction.reason.into() };
+        let variant = Some(lang::workflow_activation_job::Variant::RemoveFromCache(job));
+        let jobs = vec![lang::WorkflowActivationJob { variant }];
+        let run_id = bytes::Bytes::from(run.to_string());
+        let activation = lang::WorkflowActivation { run_id: run_id.clone(), jobs, ..Default::default() };
+        self.shared.activations.push(run_id, activation);
+        // Whatever it answers, there is nothing more.
+        let _ = self.answers.recv().await;
+    }
+
     fn handle(&mut self, input: Input) {
         self.shard.handle(self.clock.now(), input);
     }
@@ -78,6 +112,7 @@ impl Lane {
         while let Some(output) = self.shard.poll() {
             match output {
                 Output::Activate(activation) => {
+                    self.shown = true;
                     self.shared.activations.push(activation.run_id.clone(), activation);
                 }
                 Output::Fetch(fetch) => next = Next::Fetch(fetch),

@@ -14,6 +14,8 @@ pub struct Call<'a> {
     pub operation: &'a str,
     /// Empty if the call has none.
     pub namespace: &'a str,
+    /// Empty if it is no poll for tasks.
+    pub task_queue: &'a str,
     pub long_poll: bool,
     /// The gRPC code's name of a call that failed: `UNAVAILABLE`.
     pub failure: Option<&'a str>,
@@ -23,7 +25,7 @@ pub struct Call<'a> {
 /// Handles of client calls, bound when an operation is first seen.
 #[derive(Debug)]
 pub struct CallMetrics {
-    namespaces: Family<Family<OperationMetrics>>,
+    namespaces: Family<Family<Family<OperationMetrics>>>,
 }
 
 #[derive(Debug)]
@@ -41,22 +43,27 @@ struct Kind {
 
 impl CallMetrics {
     pub fn new(scope: &Metrics) -> Self {
+        let narrowed = |scope: &Metrics, name, value: &str| match value {
+            "" => scope.clone(),
+            value => scope.with(name, value),
+        };
         let scope = scope.clone();
         CallMetrics {
             namespaces: Family::new(move |namespace| {
-                let scope = if namespace.is_empty() {
-                    scope.clone()
-                } else {
-                    scope.with(label::NAMESPACE, namespace)
-                };
-                Family::new(move |operation| OperationMetrics::new(&scope.with(label::OPERATION, operation)))
+                let scope = narrowed(&scope, label::NAMESPACE, namespace);
+                Family::new(move |queue| {
+                    let scope = narrowed(&scope, label::TASK_QUEUE, queue);
+                    Family::new(move |operation| {
+                        OperationMetrics::new(&scope.with(label::OPERATION, operation))
+                    })
+                })
             }),
         }
     }
 
-    /// Counts one try. Two hash look-ups, no allocation once an operation has been seen.
+    /// Counts one try. Three hash look-ups, no allocation once an operation has been seen.
     pub fn record_call(&self, call: &Call<'_>) {
-        let operation = self.namespaces.of(call.namespace).of(call.operation);
+        let operation = self.namespaces.of(call.namespace).of(call.task_queue).of(call.operation);
         let kind = if call.long_poll { &operation.long } else { &operation.short };
         kind.requests.add(1);
         if let Some(code) = call.failure {
@@ -97,6 +104,7 @@ mod tests {
         let mut call = Call {
             operation: "PollNexusTaskQueue",
             namespace: "ns",
+            task_queue: "q",
             long_poll: true,
             failure: None,
             elapsed: Duration::from_millis(70),
@@ -105,12 +113,13 @@ mod tests {
         call.failure = Some("UNAVAILABLE");
         calls.record_call(&call);
         let text = prometheus.text();
-        let labels = "namespace=\"ns\",operation=\"PollNexusTaskQueue\"";
+        let labels = "namespace=\"ns\",operation=\"PollNexusTaskQueue\",task_queue=\"q\"";
         assert!(text.contains(&format!("temporal_long_request{{{labels}}} 2\n")), "{text}");
         assert!(
-            text.contains(&format!(
-                "temporal_long_request_failure{{{labels},status_code=\"UNAVAILABLE\"}} 1\n"
-            )),
+            text.contains(
+                "temporal_long_request_failure{namespace=\"ns\",operation=\"PollNexusTaskQueue\",\
+                 status_code=\"UNAVAILABLE\",task_queue=\"q\"} 1\n"
+            ),
             "{text}"
         );
         assert!(

@@ -1,6 +1,7 @@
 //! What the caller, the loops and the conductor of one worker share: the ways into its halves, and what is known of the
 //! namespace.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
 use outlast_proto::temporal::api::worker::v1::WorkerHeartbeat;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::alarm::Alarm;
 use crate::config::WorkerConfig;
 use crate::handout::Handout;
 use crate::heartbeat::Vitals;
@@ -34,6 +36,10 @@ pub(crate) struct Shared {
     pub(super) nexus: Option<Nexus>,
     pub(super) namespace: Arc<Mutex<NamespaceFacts>>,
     pub(super) vitals: Vitals,
+    /// Its end was asked for.
+    pub(super) ending: AtomicBool,
+    /// A part of it panicked.
+    pub(super) alarm: Alarm,
 }
 
 pub(super) struct Workflows {
@@ -79,7 +85,13 @@ impl Shared {
 
     fn heartbeat(&self, ending: bool) -> WorkerHeartbeat {
         let remote = &self.remote;
-        self.vitals.heartbeat(&self.config, &remote.identity(), &remote.instance_key, ending)
+        self.vitals.heartbeat(
+            &self.config,
+            &remote.identity(),
+            &remote.instance_key,
+            remote.client().key(),
+            ending,
+        )
     }
 
     pub(crate) async fn send_heartbeat(&self) {
@@ -88,9 +100,10 @@ impl Shared {
         }
     }
 
-    /// A slot for a workflow that begins here; only if the language is polling, or the task would wait for nobody.
+    /// A slot for a workflow that begins here. The language may not be polling yet: whoever puts a worker into a set is
+    /// about to.
     pub(crate) fn reserve_eager(&self) -> Option<Permit> {
-        let open = self.workflows.as_ref().is_some_and(|half| *half.polling.borrow() == Polling::Open);
+        let open = self.workflows.is_some() && !self.is_ending();
         open.then(|| self.vitals.workflow_tasks.try_reserve()).flatten()
     }
 
@@ -108,10 +121,7 @@ impl Shared {
 
     /// Whether it takes no new tasks any more.
     pub(crate) fn is_ending(&self) -> bool {
-        self.pollings().any(|polling| match *polling.borrow() {
-            Polling::Waiting | Polling::Open => false,
-            Polling::Closing | Polling::Aborted => true,
-        })
+        self.ending.load(Ordering::Relaxed)
     }
 
     fn pollings(&self) -> impl Iterator<Item = &watch::Sender<Polling>> {

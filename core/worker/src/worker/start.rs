@@ -1,6 +1,7 @@
 //! Puts a worker together: loops, channels between them, pollers.
 
 use std::future::Future;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::shared::{Activities, NamespaceFacts, Nexus, Shared, Workflows};
 use super::{Tasks, Worker};
+use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::conduct::{Players, conduct};
 use crate::config::{Versioning, WorkerConfig};
@@ -48,6 +50,7 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
         namespace: namespace.clone(),
         polls: JoinSet::new(),
         loops: Vec::new(),
+        alarm: Alarm::default(),
     };
     let types = config.task_types;
 
@@ -124,7 +127,9 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
     let all = [workflow_permits, activity_permits, local_permits, nexus_permits];
     let vitals = Vitals::new(clock, counts, all);
     let heartbeats = config.heartbeat_interval;
-    let shared = Arc::new(Shared { config, remote, workflows, activities, nexus, namespace, vitals });
+    let (ending, alarm) = (AtomicBool::new(false), it.alarm.clone());
+    let shared =
+        Arc::new(Shared { config, remote, workflows, activities, nexus, namespace, vitals, ending, alarm });
     let (asked, hears) = watch::channel(false);
     let (tells, ended) = watch::channel(None);
     if let Some(every) = heartbeats {
@@ -145,11 +150,12 @@ struct Starting {
     namespace: Arc<Mutex<NamespaceFacts>>,
     polls: JoinSet<()>,
     loops: Vec<AbortHandle>,
+    alarm: Alarm,
 }
 
 impl Starting {
     fn run(&mut self, it: impl Future<Output = ()> + Send + 'static) {
-        self.loops.push(tokio::spawn(it).abort_handle());
+        self.loops.push(tokio::spawn(self.alarm.guard(it)).abort_handle());
     }
 
     fn poll_workflows(&mut self, config: &WorkerConfig, permits: &Permits, half: &Workflows) {
@@ -176,7 +182,8 @@ impl Starting {
         let (polling, shards, activations) =
             (half.polling.subscribe(), half.shards.clone(), half.activations.clone());
         let remote = self.remote.clone();
-        self.polls.spawn(async move {
+        let alarm = self.alarm.clone();
+        self.polls.spawn(alarm.guard(async move {
             let take = |task, permit| match task {
                 // Without its loop the worker has ended, and the server will give the task to another.
                 WorkflowPoll::Task(task) => {
@@ -193,7 +200,7 @@ impl Starting {
             if let Err(error) = deliver(polling, queues, None, take).await {
                 activations.fail(error.to_string());
             }
-        });
+        }));
     }
 
     fn poll_activities(&mut self, config: &WorkerConfig, permits: &Permits, half: &Activities) {
@@ -205,7 +212,8 @@ impl Starting {
         });
         let (polling, inbox, tasks) = (half.polling.subscribe(), half.inbox.clone(), half.tasks.clone());
         let rate = config.max_worker_activities_per_second;
-        self.polls.spawn(async move {
+        let alarm = self.alarm.clone();
+        self.polls.spawn(alarm.guard(async move {
             let take = |task, permit| {
                 // Without its loop the worker has ended, and the server will give the task to another.
                 let _ = inbox.send(activity::Arrival::Task { task, permit, eager: false });
@@ -213,7 +221,7 @@ impl Starting {
             if let Err(error) = deliver(polling, || vec![queue()], rate, take).await {
                 tasks.fail(error.to_string());
             }
-        });
+        }));
     }
 
     fn poll_nexus(&mut self, config: &WorkerConfig, permits: &Permits, half: &Nexus) {
@@ -224,7 +232,8 @@ impl Starting {
             Box::pin(async move { counts.nexus_polls.counted(clock, remote.poll_nexus(options)).await })
         });
         let (polling, inbox, tasks) = (half.polling.subscribe(), half.inbox.clone(), half.tasks.clone());
-        self.polls.spawn(async move {
+        let alarm = self.alarm.clone();
+        self.polls.spawn(alarm.guard(async move {
             let take = |task, permit| {
                 // Without its loop the worker has ended, and the server will give the task to another.
                 let _ = inbox.send(nexus::Arrival::Task(task, permit));
@@ -232,7 +241,7 @@ impl Starting {
             if let Err(error) = deliver(polling, || vec![queue()], None, take).await {
                 tasks.fail(error.to_string());
             }
-        });
+        }));
     }
 
     /// A queue to be made when the language first asks: by then the namespace may be known.

@@ -1,8 +1,8 @@
 //! The tasks that a shard holds, as the shell sees them: their slots, and what is measured of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use outlast_machine::io::{Closed, Note, RunId, TaskCompletion, TaskFailure, Ticket};
@@ -16,9 +16,6 @@ use crate::counts::Counts;
 use crate::permits::Permit;
 use crate::slots::SlotUse;
 use crate::telemetry::{WorkerMetrics, WorkflowMetrics};
-
-/// Why a task failed, unless the code was not deterministic.
-const WORKFLOW_ERROR: &str = "WorkflowError";
 
 /// The tasks of one shard.
 pub(super) struct Held {
@@ -35,8 +32,39 @@ struct Entry {
     run: RunId,
     since: Time,
     of_type: Arc<WorkflowMetrics>,
-    /// Its answer was not sent, since the namespace would have refused it.
-    oversized: bool,
+    /// Told of tasks that take long.
+    names: Names,
+}
+
+struct Names {
+    workflow_type: String,
+    started_event_id: i64,
+    attempt: i32,
+}
+
+/// Longer tasks are warned of; seconds in the environment variable of the reference, which is read once.
+fn slow() -> Duration {
+    static SLOW: OnceLock<Duration> = OnceLock::new();
+    *SLOW.get_or_init(|| {
+        let variable = std::env::var("TEMPORAL_WORKFLOW_TASK_DURATION_WARN_SECONDS").ok();
+        let seconds = variable.and_then(|text| text.trim().parse::<f64>().ok());
+        seconds.and_then(|it| Duration::try_from_secs_f64(it).ok()).unwrap_or(Duration::from_secs(5))
+    })
+}
+
+impl Entry {
+    fn warn(&self, took: Duration) {
+        let Names { workflow_type, started_event_id, attempt } = &self.names;
+        tracing::warn!(
+            workflow_type,
+            event_id = started_event_id,
+            attempt,
+            workflow_task_duration = took.as_millis() as u64,
+            "[TMPRL1104] {}:{started_event_id}:{attempt} Workflow task duration exceeded {} seconds.",
+            self.run,
+            slow().as_secs_f64()
+        );
+    }
 }
 
 impl Held {
@@ -58,14 +86,17 @@ impl Held {
             self.metrics.workflow_schedule_to_start.observe(waited);
         }
         let is_sticky = permit.wanted().is_sticky;
+        let names = Names {
+            workflow_type: workflow_type.clone(),
+            started_event_id: poll.started_event_id,
+            attempt: poll.attempt,
+        };
         permit.mark_used(SlotUse::Workflow { workflow_type, is_sticky });
         let run = poll.workflow_execution.as_ref().map_or("", |execution| execution.run_id.as_str());
         self.last += 1;
         let ticket = Ticket(self.last);
-        self.tasks.insert(
-            ticket,
-            Entry { _permit: permit, run: RunId::from(run), since: now, of_type, oversized: false },
-        );
+        self.tasks
+            .insert(ticket, Entry { _permit: permit, run: RunId::from(run), since: now, of_type, names });
         ticket
     }
 
@@ -82,7 +113,11 @@ impl Held {
 
     pub(super) fn completes(&self, now: Time, done: &TaskCompletion) {
         if let Some(entry) = self.tasks.get(&done.ticket) {
-            entry.of_type.task_execution.observe(now.since(entry.since));
+            let took = now.since(entry.since);
+            entry.of_type.task_execution.observe(took);
+            if took > slow() {
+                entry.warn(took);
+            }
         }
         self.counts.workflow_tasks.processed();
         if let Some(entry) = self.tasks.get(&done.ticket) {
@@ -95,30 +130,20 @@ impl Held {
         self.counts.recent.closed(&run.bytes());
     }
 
-    /// The answer of this task is too large for the namespace.
-    pub(super) fn oversized(&mut self, ticket: Ticket) {
-        if let Some(entry) = self.tasks.get_mut(&ticket) {
-            entry.oversized = true;
-        }
-    }
-
-    pub(super) fn fails(&self, now: Time, run: &RunId, failed: &mut TaskFailure) {
+    pub(super) fn fails(&self, now: Time, run: &RunId, failed: &TaskFailure) {
         self.counts.recent.told(now, run.bytes());
-        if self.tasks.get(&failed.ticket).is_some_and(|entry| entry.oversized) {
-            failed.cause = WorkflowTaskFailedCause::PayloadsTooLarge.into();
-        }
-        let reason = match failed.cause == WorkflowTaskFailedCause::NonDeterministicError as i32 {
-            true => "NonDeterminismError",
-            false => WORKFLOW_ERROR,
-        };
         // Its details may be private: they are not for a log.
         let failure = Failure::decode(&*failed.failure).unwrap_or_default();
         let failure = format!("{}\n{}", failure.message, failure.stack_trace);
         tracing::warn!(run_id = %run, failure = failure.trim_end(), "Failing workflow task");
-        self.failed(Some(&self.metrics.workflows.of(&text(&failed.workflow_type))), reason);
+        self.failed(Some(&self.metrics.workflows.of(&text(&failed.workflow_type))), failed.cause);
     }
 
-    fn failed(&self, of_type: Option<&Arc<WorkflowMetrics>>, reason: &str) {
+    fn failed(&self, of_type: Option<&Arc<WorkflowMetrics>>, cause: i32) {
+        let reason = match cause == WorkflowTaskFailedCause::NonDeterministicError as i32 {
+            true => "NonDeterminismError",
+            false => "WorkflowError",
+        };
         if let Some(of_type) = of_type {
             of_type.task_failed.of(reason).add(1);
         }
@@ -150,10 +175,10 @@ impl Held {
                     Closed::ContinuedAsNew => of_type.continued_as_new.add(1),
                 }
             }
-            (Note::FailureHeldBack { attempt, message }, _) => {
+            (Note::FailureHeldBack { attempt, cause, message }, _) => {
                 let failure = message;
                 tracing::warn!(run_id = %run, attempt, failure, "a workflow task failed again; the server will time it out");
-                self.failed(of_type, WORKFLOW_ERROR);
+                self.failed(of_type, *cause);
             }
             (Note::PatchesTooLarge, _) => {
                 tracing::warn!(run_id = %run, "the search attribute that lists patches would be too large; it was not written");

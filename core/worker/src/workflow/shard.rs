@@ -138,8 +138,8 @@ impl Loop {
             Output::StartLocal(run, task) => self.activities(activity::Arrival::StartLocal(run, task)),
             Output::CancelLocal(run, name) => self.activities(activity::Arrival::CancelLocal(run, name)),
             Output::Complete(run, done) => self.complete(run, *done),
-            Output::Fail(run, mut failed) => {
-                self.held.fails(self.around.clock.now(), &run, &mut failed);
+            Output::Fail(run, failed) => {
+                self.held.fails(self.around.clock.now(), &run, &failed);
                 self.calls.start(async move { Done::Told(run, remote.fail(failed).await) });
             }
             Output::Answer(run, answer) => {
@@ -161,7 +161,6 @@ impl Loop {
     fn complete(&mut self, run: RunId, mut done: TaskCompletion) {
         let remote = self.around.remote.clone();
         if let Err(message) = sizes::check(facts(&self.around.namespace).sizes, &done.commands) {
-            self.held.oversized(done.ticket);
             self.calls.start(async move { Done::Oversized(run, message) });
             return;
         }
@@ -179,7 +178,9 @@ impl Loop {
     fn done(&mut self, done: Result<Done, Broken>) -> Option<Input> {
         match done {
             Ok(Done::Page(run, page)) => Some(Input::Page(run, page)),
-            Ok(Done::Oversized(run, message)) => Some(Input::Reported(run, Reply::TooLarge { message })),
+            Ok(Done::Oversized(run, message)) => {
+                Some(Input::Reported(run, Reply::PayloadsTooLarge { message }))
+            }
             Ok(Done::Told(run, result)) => Some(Input::Reported(run, told(result))),
             Ok(Done::Completed { run, ticket, closes, reply, eager }) => {
                 if closes && reply.is_ok() {

@@ -172,7 +172,9 @@ async fn activities(worker: &Worker) {
                 beats(worker.clone(), task.task_token);
                 continue;
             }
-            Some(activity_task::Variant::Start(_)) => ActivityStatus::Completed(ActivitySuccess::default()),
+            Some(activity_task::Variant::Start(_)) => {
+                ActivityStatus::Completed(ActivitySuccess { result: Some(Payload::default()) })
+            }
             Some(activity_task::Variant::Cancel(cancel)) => {
                 assert_eq!(cancel.reason(), ActivityCancelReason::Cancelled);
                 ActivityStatus::Cancelled(Cancellation::default())

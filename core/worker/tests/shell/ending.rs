@@ -9,6 +9,7 @@ use outlast_proto::coresdk::activity_result::{
     ActivityExecutionResult, Success, activity_execution_result::Status,
 };
 use outlast_proto::coresdk::activity_task::{ActivityCancelReason, activity_task::Variant};
+use outlast_proto::temporal::api::common::v1::Payload;
 use outlast_proto::temporal::api::namespace::v1::{NamespaceInfo, namespace_info::Capabilities};
 use outlast_proto::temporal::api::workflowservice::v1 as api;
 use outlast_worker::{CompleteError, Ending, PollError, TaskTypes, Worker, WorkerConfig};
@@ -28,7 +29,7 @@ fn task() -> api::PollActivityTaskQueueResponse {
 }
 
 fn done() -> ActivityTaskCompletion {
-    let status = Some(Status::Completed(Success::default()));
+    let status = Some(Status::Completed(Success { result: Some(Payload::default()) }));
     ActivityTaskCompletion { task_token: "a".into(), result: Some(ActivityExecutionResult { status }) }
 }
 

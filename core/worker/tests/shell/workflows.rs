@@ -465,7 +465,8 @@ fn local() -> Command {
 }
 
 fn activity_done(task_token: bytes::Bytes) -> ActivityTaskCompletion {
-    let status = activity_execution_result::Status::Completed(ActivitySuccess::default());
+    let status =
+        activity_execution_result::Status::Completed(ActivitySuccess { result: Some(Payload::default()) });
     ActivityTaskCompletion { task_token, result: Some(ActivityExecutionResult { status: Some(status) }) }
 }
 
@@ -832,11 +833,18 @@ async fn a_workflow_that_is_started_beside_a_worker_begins_on_it_at_once() {
 async fn nothing_is_claimed_for_a_queue_that_nobody_here_polls() {
     let server = Server::new();
     let set = outlast_worker::WorkerSet::default();
-    let idle = worker(&server);
-    set.add(&idle).unwrap();
-    set.start_workflow(&server.client(), start_request(), Default::default()).await.unwrap();
+    let worker = worker(&server);
+    set.add(&worker).unwrap();
+    let other = TaskQueue { name: "other".into(), ..Default::default() };
+    let request = api::StartWorkflowExecutionRequest { task_queue: Some(other), ..start_request() };
+    set.start_workflow(&server.client(), request, Default::default()).await.unwrap();
     let said: api::StartWorkflowExecutionRequest = server.heard("StartWorkflowExecution").await;
     assert!(!said.request_eager_execution);
+
+    worker.initiate_shutdown();
+    set.start_workflow(&server.client(), start_request(), Default::default()).await.unwrap();
+    let said: api::StartWorkflowExecutionRequest = server.heard("StartWorkflowExecution").await;
+    assert!(!said.request_eager_execution, "it takes no new tasks");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,27 +1,34 @@
 """Found by Python children of a process that called `install(subprocesses=True)`."""
 
+import importlib.machinery
 import importlib.util
 import os
 import sys
 
 
-def _next_sitecustomize() -> None:
-    """Runs the `sitecustomize` that this one hides, if there is one."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    for folder in sys.path:
-        path = os.path.join(folder, "sitecustomize.py")
-        if os.path.abspath(folder) != here and os.path.exists(path):
-            spec = importlib.util.spec_from_file_location("sitecustomize", path)
-            if spec is not None and spec.loader is not None:
-                spec.loader.exec_module(importlib.util.module_from_spec(spec))
-            return
-
-
-_next_sitecustomize()
-if os.environ.get("OUTLAST_COMPAT_TEMPORALIO"):
+def _install() -> None:
     try:
+        if importlib.util.find_spec("temporalio") is None:
+            return  # an interpreter without it
         import outlast.compat.temporalio
     except ImportError:
-        pass  # another interpreter, which has no `outlast`
-    else:
-        outlast.compat.temporalio.install()
+        return  # an interpreter without `outlast`
+    outlast.compat.temporalio.install()
+
+
+def _next_sitecustomize() -> None:
+    """Runs the `sitecustomize` that this one hides, if there is one, and gives it its name."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    path = [folder for folder in sys.path if os.path.abspath(folder) != here]
+    spec = importlib.machinery.PathFinder.find_spec("sitecustomize", path)
+    if spec is not None and spec.loader is not None:
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["sitecustomize"] = module
+        spec.loader.exec_module(module)
+
+
+try:
+    if os.environ.get("OUTLAST_COMPAT_TEMPORALIO"):
+        _install()
+finally:
+    _next_sitecustomize()
