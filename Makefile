@@ -26,7 +26,7 @@ export OUTLAST_SKIPPED := $(CARGO_TARGET_DIR)/skipped.txt
 WASM := wasm32-unknown-unknown
 PURE := $(patsubst core/%/Cargo.toml,outlast-%,$(wildcard core/machine/Cargo.toml core/vm/Cargo.toml))
 
-.PHONY: help demo test test-rust test-python wheel bench fuzz lint docs wasm venv tools python
+.PHONY: help demo test test-rust test-python wheel bench fuzz lint docs wasm venv tools python bench-python
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -73,6 +73,12 @@ wasm: ## build the pure crates for wasm32, where that target is installed
 bench: venv ## instructions, allocations and time per event; writes bench.json
 	@test -f tests/bench/Cargo.toml || { echo "there is no benchmark crate in this checkout (tests/bench)"; exit 1; }
 	cargo run --release --locked -p outlast-bench
+	@$(MAKE) --no-print-directory bench-python
+
+# Beside the package's own native module, in one run; QUICK=1: fewer turns.
+bench-python: python wheel
+	"$(PYTHON_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/outlast-*.whl
+	"$(PYTHON_VENV)/bin/python" bridge-python/bench/run.py --into bench.json --wheel dist/outlast-*.whl $(if $(QUICK),--quick)
 
 SEEDS ?= 10000
 FUZZ ?= 100

@@ -1,4 +1,5 @@
-"""What the official Python SDK costs on our native module beside its own: `run.py [--out FILE] [--quick] [--only WORD]`.
+"""What the official Python SDK costs on our native module beside its own: `run.py [--out FILE | --into FILE]
+[--quick] [--only WORD]`.
 
 Every measurement is a fresh process (`child.py`); the engines take turns, and a figure is the median of several turns, so what
 else the machine does falls on both. Rows (`python.*`, written to `--out` as `{name, original, outlast, ratio, unit, target}`):
@@ -174,6 +175,7 @@ def recompressed(package: str) -> int:
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--out", type=Path, default=Path("bench-python.json"), help="where the rows go")
+    words.add_argument("--into", type=Path, help="the project's bench.json, whose `python.*` rows are replaced")
     words.add_argument("--quick", action="store_true", help="fewer turns and workflows: to see that it works")
     words.add_argument("--only", action="append", help="test, dev, replay, cached, import or wheel; may be repeated")
     words.add_argument("--wheel", type=Path, help="our wheel, for its size")
@@ -193,7 +195,15 @@ def main() -> None:
             print(f"{name} ...", file=sys.stderr, flush=True)
             found += part()
     print(table(found))
-    options.out.write_text(json.dumps([row.encoded() for row in found], indent=2) + "\n")
+    rows = [row.encoded() for row in found]
+    if options.into is None:
+        options.out.write_text(json.dumps(rows, indent=2) + "\n")
+        return
+    others = json.loads(options.into.read_text()) if options.into.exists() else []
+    others = [row for row in others if not row["name"].startswith("python.")]
+    command = {"command": "python bridge-python/bench/run.py", "value": None}
+    rows = [{**command, **row, "value": row["outlast"]} for row in rows]
+    options.into.write_text(json.dumps(others + rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":
