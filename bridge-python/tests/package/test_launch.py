@@ -253,5 +253,13 @@ def test_a_program_with_activities_in_processes_runs_whole(tmp_path: Path, addre
     assert done.stdout == "Hello, Ada, from a process of its own: True\n1\n"
 
 
+def test_a_program_that_installs_in_the_module_of_its_workflows_runs_whole(tmp_path: Path, address: str) -> None:
+    """The sandbox imports that module anew for every workflow, and ours with it."""
+    install = "import outlast.compat.temporalio\noutlast.compat.temporalio.install(subprocesses=True)\n"
+    done = run(write(tmp_path / "hello.py", install + HELLO), address)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Hello, Ada, from a process of its own: True\n1\n"
+
+
 def test_the_tests_themselves_hand_our_core_to_their_children() -> None:
     assert os.environ.get("OUTLAST_COMPAT_TEMPORALIO") == "1"

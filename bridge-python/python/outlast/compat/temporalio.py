@@ -27,6 +27,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType, TracebackType
+from typing import Any
 
 __all__ = ["OLDEST", "TESTED", "install", "installed"]
 
@@ -42,6 +43,9 @@ _SITE = str(Path(__file__).parent / "_site")
 
 class _Finder(MetaPathFinder, Loader):
     """Gives our module whenever the package asks for its own."""
+
+    replaces = _NAME
+    subprocesses = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -62,7 +66,13 @@ class _Finder(MetaPathFinder, Loader):
 
 def installed() -> bool:
     """Whether `temporalio` runs on the Outlast core in this process."""
-    return any(isinstance(finder, _Finder) for finder in sys.meta_path)
+    return _present() is not None
+
+
+def _present() -> _Finder | None:
+    """The one that was installed. Workflow sandboxes import this module anew: theirs is of another class."""
+    finders: list[Any] = [each for each in sys.meta_path if getattr(each, "replaces", None) == _NAME]
+    return finders[0] if finders else None
 
 
 def install(*, subprocesses: bool = False) -> None:
@@ -79,16 +89,19 @@ def install(*, subprocesses: bool = False) -> None:
         >>> import outlast.compat.temporalio
         >>> outlast.compat.temporalio.install()
     """
-    if not installed():
+    finder = _present()
+    if finder is None:
         _check_version()
         theirs = sys.modules.get(_NAME)
         if theirs is not None:
             _refuse_if_running()
-        sys.meta_path.insert(0, _Finder())
+        finder = _Finder()
+        sys.meta_path.insert(0, finder)
         if theirs is not None:
             _replace(theirs)
-    if subprocesses:
+    if subprocesses and not finder.subprocesses:
         _inherit()
+        finder.subprocesses = True
 
 
 def _check_version() -> None:
