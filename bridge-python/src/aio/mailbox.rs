@@ -151,7 +151,12 @@ impl Mailbox {
 
 impl Waiting {
     /// Resolves the future, unless it was cancelled and its callback has not been called yet.
+    #[expect(deprecated, reason = "what replaces `get_refcnt` is unsafe code, which the workspace forbids")]
     fn end(&self, py: Python<'_>, outcome: Outcome) -> PyResult<()> {
+        // Ours is the only reference: nobody will ever look, and asyncio would complain of an exception that nobody did.
+        if self.future.get_refcnt(py) == 1 {
+            return Ok(());
+        }
         let future = self.future.bind(py);
         if future.call_method0(intern!(py, "done"))?.is_truthy()? {
             return Ok(());
