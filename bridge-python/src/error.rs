@@ -70,9 +70,10 @@ pub fn runtime_error(text: impl Into<String>) -> PyErr {
 }
 
 /// A refusal of the server as text, in the form that users of the reference look for.
-pub fn status(error: &Error) -> String {
+/// `source`: what lies beneath, `None` or `Some(...)`.
+pub fn status(error: &Error, source: &str) -> String {
     let (code, message) = (error.code, &error.message);
     format!(
-        "Status {{ code: {code:?}, message: {message:?}, metadata: MetadataMap {{ headers: {{}} }}, source: None }}"
+        "Status {{ code: {code:?}, message: {message:?}, metadata: MetadataMap {{ headers: {{}} }}, source: {source} }}"
     )
 }

@@ -71,8 +71,8 @@ impl Mailbox {
 
     fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let create = self.create_future.lock().unwrap_or_else(PoisonError::into_inner);
-        let create = create.as_ref().ok_or_else(|| Failure::Runtime("the event loop is closed".into()))?;
-        create.bind(py).call0()
+        let create = create.as_ref().map(|create| create.clone_ref(py));
+        create.ok_or_else(|| Failure::Runtime("the event loop is closed".into()))?.into_bound(py).call0()
     }
 
     /// A new future of this loop with its outcome.
@@ -122,7 +122,9 @@ impl Mailbox {
             let (ticket, outcome) = match letter {
                 Letter::Outcome(ticket, outcome) => (ticket, outcome),
                 Letter::Forget(ticket) => {
-                    drop(self.waiting().remove(&ticket));
+                    // Let go of outside of the lock: what Python runs then may need it.
+                    let gone = self.waiting().remove(&ticket);
+                    drop(gone);
                     continue;
                 }
                 Letter::Run(f) => {

@@ -224,7 +224,7 @@ impl Held {
                     Err(Failure::Runtime(format!(
                         "Worker validation failed: Namespace {namespace} was not found or otherwise could not be \
                          described: {}",
-                        error::status(&error)
+                        error::status(&error, "None")
                     )))
                 }
             },

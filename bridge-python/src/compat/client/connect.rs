@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 
+use crate::error::status;
 use outlast_core::{CallOptions, Client, ClientOptions, Error, Kind, RetryKind};
 
 /// Connects and asks the server what it can do: once, since the caller wants to know.
@@ -29,11 +30,7 @@ pub fn told(error: &Error, host: &str, balanced: bool) -> String {
 }
 
 fn of_call(error: &Error, source: &str) -> String {
-    let (code, message) = (error.code, &error.message);
-    format!(
-        "`get_system_info` call error after connection: Status {{ code: {code:?}, message: {message:?}, \
-         metadata: MetadataMap {{ headers: {{}} }}, source: {source} }}"
-    )
+    format!("`get_system_info` call error after connection: {}", status(error, source))
 }
 
 /// The library's own words say most of what users look for: refused, or by whom a certificate was not signed.
