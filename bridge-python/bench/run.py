@@ -138,7 +138,7 @@ def cached(engines: list[str], quick: bool) -> list[Row]:
         wait_until_useful(address)
 
         def one(engine: str) -> dict[str, float]:
-            return {"memory": spawn(engine, "cached", address, 300 if quick else 1_000)[1]["kib"]}
+            return {"memory": spawn(engine, "cached", address, 1_000)[1]["kib"]}
 
         return rows("python.cached", turns(engines, 1 if quick else 5, one), {"memory": "KiB"})
 
