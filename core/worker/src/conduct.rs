@@ -1,6 +1,7 @@
 //! Carries out the end of a worker: turns what the pure [`Shutdown`] says into deeds, and deeds into facts for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -32,7 +33,7 @@ pub(crate) async fn conduct(
     let mut facts: JoinSet<Input> = JoinSet::new();
     let server_ends_polls = shared.namespace().ends_polls;
     shutdown.handle(clock.now(), Input::Asked { server_ends_polls });
-    facts.spawn(polls_end(std::mem::take(&mut players.polls)));
+    facts.spawn(polls_end(shared.clone(), std::mem::take(&mut players.polls)));
     let mut taken = shared.tasks_taken();
     loop {
         while let Some(output) = shutdown.poll() {
@@ -85,11 +86,18 @@ fn act(shared: &Arc<Shared>, output: Output, phase: Phase, facts: &mut JoinSet<I
     }
 }
 
-async fn polls_end(mut polls: JoinSet<()>) -> Input {
+/// How long a server may take to notice that a poll was dropped. Until then it may hand it a query, which then fails
+/// although the next worker could answer it.
+const NOTICED: Duration = Duration::from_millis(30);
+
+async fn polls_end(shared: Arc<Shared>, mut polls: JoinSet<()>) -> Input {
     while let Some(ended) = polls.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a poller broke off");
         }
+    }
+    if shared.polls_were_dropped() {
+        tokio::time::sleep(NOTICED).await;
     }
     Input::PollsEnded
 }
