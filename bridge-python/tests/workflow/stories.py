@@ -121,7 +121,7 @@ async def told(handle: WorkflowHandle[Any, Any]) -> Told:
     return Told(await handle.fetch_history())
 
 
-async def until(handle: WorkflowHandle[Any, Any], kind: str, count: int = 1) -> Told:
+async def until(handle: WorkflowHandle[Any, Any], kind: str, count: int = 1, seconds: float = 15) -> Told:
     """The history, once it has this many events of this kind."""
 
     async def check() -> Told:
@@ -129,7 +129,7 @@ async def until(handle: WorkflowHandle[Any, Any], kind: str, count: int = 1) -> 
         assert story.count(kind) >= count
         return story
 
-    return await eventually(check)
+    return await eventually(check, seconds)
 
 
 async def begun(handle: WorkflowHandle[Any, Any]) -> Told:
