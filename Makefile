@@ -59,7 +59,7 @@ test-python: python wheel
 	"$(PYTHON_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/outlast-*.whl
 	@failed=0; log="$(CARGO_TARGET_DIR)/pytest.log"; \
 	bridge-python/check-types "$(PYTHON_VENV)/bin/python" || failed=1; \
-	(cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(PYTHON_VENV)/bin/python" -m pytest -n 3 -p no:cacheprovider -m "not slow") 2>&1 | tee "$$log" || failed=1; \
+	(cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(PYTHON_VENV)/bin/python" -m pytest -n 3 --reruns 1 -raR -p no:cacheprovider -m "not slow") 2>&1 | tee "$$log" || failed=1; \
 	sed -nE 's/^SKIPPED \[[0-9]+\] (.*)/\1/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
 	exit $$failed
 
