@@ -1,6 +1,6 @@
 //! Failures as values that any thread can hold, and the one function that makes Python exceptions of them.
 
-use outlast_core::{ConfigError, Error};
+use outlast_core::Error;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::panic::PanicException;
@@ -50,12 +50,6 @@ impl From<Failure> for PyErr {
             Failure::PollShutdown => PollShutdownError::new_err(()),
             Failure::Panic(text) => PanicException::new_err(text),
         }
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self::Value(error.to_string())
     }
 }
 

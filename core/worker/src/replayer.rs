@@ -186,11 +186,13 @@ impl Replayer {
     }
 
     fn add(&self, workflow_id: &str, first: Bytes, rest: Option<Pages>) -> Replay {
-        let (run, workflow_type) = match beginning(&first) {
+        let opened = history::History::decode(first.clone()).map_err(|e| e.to_string());
+        let opened = opened.and_then(|history| Ok((beginning(&history.events)?, history.events)));
+        let ((run, workflow_type), events) = match opened {
             Ok(known) => known,
             Err(problem) => return told(Err(ReplayError::History(problem))),
         };
-        let damage = if rest.is_none() { damage(&first) } else { None };
+        let damage = if rest.is_none() { damage(&events) } else { None };
         let (tell, told) = oneshot::channel();
         let next_page = if rest.is_some() { MORE } else { Bytes::new() };
         let first = Page { history: first, next_page };
@@ -236,26 +238,16 @@ impl Replayer {
 
     /// No history is taken any more. When those that were taken are done, polls say [`PollError::ShutDown`].
     pub fn close(&self) {
-        let mut work = self.shared.lock();
-        work.closed = true;
-        let over = work.is_over();
-        drop(work);
-        if over {
-            self.shared.activations.close(false);
-        }
+        self.shared.change(|work| work.closed = true);
     }
 
     /// No history is begun any more; those that wait end with [`ReplayError::ShutDown`]. When the ones that were begun
     /// are done, polls say [`PollError::ShutDown`].
     pub fn shutdown(&self) {
-        let mut work = self.shared.lock();
-        work.closed = true;
-        work.waiting.clear();
-        let over = work.is_over();
-        drop(work);
-        if over {
-            self.shared.activations.close(false);
-        }
+        self.shared.change(|work| {
+            work.closed = true;
+            work.waiting.clear();
+        });
     }
 
     /// How many histories are replayed at a time.
@@ -285,14 +277,19 @@ impl Shared {
     }
 
     fn finished(&self, run: &RunId) {
+        self.change(|work| drop(work.active.remove(run)));
+        self.changed.notify_one();
+    }
+
+    /// Changes what there is to do; when that was the last of it, polls end.
+    fn change(&self, how: impl FnOnce(&mut Work)) {
         let mut work = self.lock();
-        work.active.remove(run);
+        how(&mut work);
         let over = work.is_over();
         drop(work);
         if over {
             self.activations.close(false);
         }
-        self.changed.notify_one();
     }
 }
 
@@ -318,11 +315,10 @@ fn told(result: Result<(), ReplayError>) -> Replay {
 
 /// What is wrong with a whole history that the machine would not notice: servers send some events twice at the joins of
 /// pages, and skip what they do not know, but no recorded history has such events.
-fn damage(page: &Bytes) -> Option<String> {
-    let events = history::History::decode(page.clone()).ok()?.events;
+fn damage(events: &[Bytes]) -> Option<String> {
     let mut last = 0;
     for event in events {
-        let event = HistoryEvent::decode(event).ok()?;
+        let event = HistoryEvent::decode(event.clone()).ok()?;
         if event.event_id <= last {
             return Some(format!(
                 "History is out of order. Last processed event: {last}, event id: {}",
@@ -338,11 +334,9 @@ fn damage(page: &Bytes) -> Option<String> {
 }
 
 /// The run and the type of a workflow, from its first event.
-fn beginning(page: &Bytes) -> Result<(RunId, Bytes), String> {
-    let unreadable = |e: prost::DecodeError| e.to_string();
-    let events = history::History::decode(page.clone()).map_err(unreadable)?.events;
-    let first = events.into_iter().next().ok_or("it has no events")?;
-    let first = HistoryEvent::decode(first).map_err(unreadable)?;
+fn beginning(events: &[Bytes]) -> Result<(RunId, Bytes), String> {
+    let first = events.first().ok_or("it has no events")?;
+    let first = HistoryEvent::decode(first.clone()).map_err(|e| e.to_string())?;
     match first.attributes {
         Some(Attributes::WorkflowExecutionStartedEventAttributes(started)) => {
             let run = started.original_execution_run_id;
