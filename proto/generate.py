@@ -29,6 +29,8 @@ RENAMED = {"temporal.grpc.health.v1.Health": "grpc.health.v1.Health"}
 # What these do is done to a namespace. Elsewhere in their services it is one argument among others, and no header.
 WORKFLOW_SERVICE = "temporal.api.workflowservice.v1.WorkflowService"
 ON_NAMESPACES = {"DeleteNamespace", "GetNamespace", "UpdateNamespace"}
+# Metrics of calls name the task queue of the request, but not of these; dashboards know them without.
+WITHOUT_QUEUE = {"ShutdownWorker", "StartActivityExecution"}
 F = d.FieldDescriptorProto
 SCALARS = {v: k.removeprefix("TYPE_").lower() for k, v in F.Type.items()}
 
@@ -161,10 +163,26 @@ def rpcs():
                 named = field is not None and (full == WORKFLOW_SERVICE or m.name in ON_NAMESPACES)
                 number = f"Some({field.number})" if named else "None"
                 path, request = f"/{full}/{m.name}", m.input_type.name
-                rows.append(f'Rpc {{ name: "{snake(m.name)}", path: "{path}", request: "{request}", namespace: {number} }}')
+                queue = [] if m.name in WITHOUT_QUEUE else task_queue(m.input_type)
+                rows.append(
+                    f'Rpc {{ name: "{snake(m.name)}", path: "{path}", request: "{request}", namespace: {number}, task_queue: &{queue} }}'
+                )
             lines += [f"        {row}," for row in sorted(rows)]
             lines.append("    ]),")
     return "\n".join([*lines, "]"]) + "\n"
+
+
+def task_queue(request):
+    """The numbers of the fields that lead to the name of a request's task queue; none if it has no task queue."""
+    if "operations" in request.fields_by_name:
+        operations = request.fields_by_name["operations"]
+        start = operations.message_type and operations.message_type.fields_by_name.get("start_workflow")
+        return [operations.number, start.number, *task_queue(start.message_type)] if start else []
+    field = request.fields_by_name.get("task_queue")
+    if field is None:
+        return []
+    name = [field.message_type.fields_by_name["name"].number] if field.message_type else []
+    return [field.number, *name]
 
 
 def snake(name):

@@ -1,5 +1,5 @@
 //! Every RPC of every service, by name. What a call means is not known here, only what it is called, and where its
-//! request names the namespace.
+//! request names the namespace and the task queue.
 
 /// One RPC that takes one message and gives one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,9 @@ pub struct Rpc {
     pub request: &'static str,
     /// The field of the request that says for which namespace it is.
     pub namespace: Option<u32>,
+    /// The fields of the request, each within the one before, that lead to the name of the task queue by which calls are
+    /// counted; none if they are not.
+    pub task_queue: &'static [u32],
 }
 
 /// Services by name, their RPCs in the order of theirs.
@@ -58,5 +61,15 @@ mod tests {
     fn a_namespace_is_a_header_where_it_is_what_the_call_is_about() {
         let cloud = |name| find("temporal.api.cloud.cloudservice.v1.CloudService", name).unwrap().namespace;
         assert_eq!((cloud("get_namespace"), cloud("add_namespace_region")), (Some(1), None));
+    }
+
+    #[test]
+    fn calls_are_counted_by_task_queue_wherever_the_request_names_it() {
+        let path = |name| find("temporal.api.workflowservice.v1.WorkflowService", name).unwrap().task_queue;
+        assert_eq!(path("start_workflow_execution"), [4, 1]);
+        assert_eq!(path("update_task_queue_config"), [3]);
+        assert_eq!(path("execute_multi_operation"), [2, 1, 4, 1]);
+        assert!(path("start_activity_execution").is_empty());
+        assert!(path("describe_namespace").is_empty());
     }
 }

@@ -167,6 +167,7 @@ fn prepare(service: &str, call: &RpcCall, client: &Client) -> Result<(&'static R
         waits: facts.waits,
         retry: if call.retry { RetryKind::Default } else { RetryKind::None },
         namespace: facts.namespace.map(str::to_owned),
+        task_queue: facts.task_queue.map(str::to_owned),
         ..CallOptions::default()
     };
     Ok((rpc, options))

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 from support import eventually, new_worker, unique
-from temporalio.client import Client
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
 from runtime.scrape import Page, free_address, scrape
@@ -225,3 +228,30 @@ async def test_an_address_in_use_is_refused_and_a_free_one_works_next() -> None:
 async def test_an_address_that_is_none_is_refused(bind: str) -> None:
     with pytest.raises(ValueError, match="^Invalid Prometheus address: invalid socket address syntax$"):
         Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=bind)))
+
+
+async def test_calls_are_counted_by_the_task_queue_that_they_name(address: str) -> None:
+    engine = shown(address)
+    client = await Client.connect(address, runtime=engine.runtime)
+    started, signalled, updated = unique("started"), unique("signalled"), unique("updated")
+    handle = await client.start_workflow("Nobody", id=unique(), task_queue=started)
+    with_signal = await client.start_workflow("Nobody", id=unique(), task_queue=signalled, start_signal="now")
+    start = WithStartWorkflowOperation(
+        "Nobody", id=unique(), task_queue=updated, id_conflict_policy=WorkflowIDConflictPolicy.FAIL
+    )
+    with pytest.raises(WorkflowUpdateRPCTimeoutOrCancelledError):
+        await client.execute_update_with_start_workflow(
+            "ask", start_workflow_operation=start, rpc_timeout=timedelta(milliseconds=500)
+        )
+    await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(namespace="default", task_queue=TaskQueue(name=started))
+    )
+    page = await engine.page()
+    assert page.value("temporal_request", operation="StartWorkflowExecution", task_queue=started) == 1
+    assert page.value("temporal_request", operation="SignalWithStartWorkflowExecution", task_queue=signalled) == 1
+    assert page.value("temporal_long_request", operation="ExecuteMultiOperation", task_queue=updated) == 1
+    assert page.value("temporal_request", operation="DescribeTaskQueue", task_queue=started) == 1
+    assert page.value("temporal_request_latency_count", operation="StartWorkflowExecution", task_queue=started) == 1
+    assert "task_queue" not in page.find("temporal_request", operation="GetSystemInfo")[0].labels
+    for one in (handle, with_signal):
+        await one.terminate()

@@ -27,7 +27,7 @@ pub struct CallOptions {
     pub timeout_each_try: bool,
     /// A user waits for something to happen: told to the observer. It does not change the deadline.
     pub waits: bool,
-    /// The task queue that is polled: told to the observer.
+    /// The task queue that the call is about: told to the observer.
     pub task_queue: Option<String>,
     /// When to try again.
     pub retry: RetryKind,

@@ -13,7 +13,7 @@ pub struct CallInfo<'a> {
     pub method: &'a str,
     /// The namespace it was for, where the caller said so.
     pub namespace: Option<&'a str>,
-    /// The task queue that was polled, if it was a poll for tasks.
+    /// The task queue it was about, where the caller said so.
     pub task_queue: Option<&'a str>,
     /// A call that waits for something to happen.
     pub long_poll: bool,

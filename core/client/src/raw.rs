@@ -9,6 +9,8 @@ use outlast_proto::services::Rpc;
 pub struct Facts<'a> {
     /// For [`CallOptions::namespace`](crate::CallOptions::namespace); `None` where this RPC is about no namespace.
     pub namespace: Option<&'a str>,
+    /// For [`CallOptions::task_queue`](crate::CallOptions::task_queue).
+    pub task_queue: Option<&'a str>,
     /// A user waits for something to happen: the deadline is that of a long poll.
     pub waits: bool,
 }
@@ -78,13 +80,18 @@ const DEPTH_MAX: u32 = 100;
 pub fn read<'a>(rpc: &Rpc, request: &'a [u8]) -> Result<Facts<'a>, Malformed> {
     let at_top = |problem| Malformed { request: None, problem };
     let within = |problem| Malformed { request: Some(rpc.request), problem };
-    let mut facts = Facts { namespace: rpc.namespace.map(|_| ""), waits: false };
+    let mut facts = Facts { namespace: rpc.namespace.map(|_| ""), ..Facts::default() };
     let (mut wire, mut awaited) = (Wire(request), false);
     while !wire.0.is_empty() {
         let (field, kind) = wire.key().map_err(at_top)?;
         if rpc.namespace == Some(field) {
             let text = wire.text(kind).map_err(within)?;
             facts.namespace = Some(text);
+        } else if let Some((&first, rest)) = rpc.task_queue.split_first()
+            && (field, kind) == (first, 2)
+        {
+            let within = wire.bytes().map_err(at_top)?;
+            facts.task_queue = text_at(within, rest).or(facts.task_queue);
         } else if field == WAIT_NEW_EVENT && kind == 0 {
             awaited = wire.varint().map_err(at_top)? != 0;
         } else {
@@ -99,6 +106,18 @@ pub fn read<'a>(rpc: &Rpc, request: &'a [u8]) -> Result<Facts<'a>, Malformed> {
         ),
     };
     Ok(facts)
+}
+
+/// The text to which these fields lead, each within the one before.
+fn text_at<'a>(bytes: &'a [u8], path: &[u32]) -> Option<&'a str> {
+    let Some((field, rest)) = path.split_first() else { return std::str::from_utf8(bytes).ok() };
+    let mut wire = Wire(bytes);
+    loop {
+        let (number, within) = wire.next_bytes()?;
+        if number == *field {
+            return text_at(within, rest);
+        }
+    }
 }
 
 /// Whether this flag of a message is set.
@@ -154,15 +173,20 @@ impl<'a> Wire<'a> {
         if kind != 2 {
             return Err(Problem::UnexpectedWireType(kind));
         }
+        std::str::from_utf8(self.bytes()?).map_err(|_| Problem::Utf8)
+    }
+
+    /// What stands behind a key of kind 2.
+    fn bytes(&mut self) -> Result<&'a [u8], Problem> {
         let length = self.varint()?;
-        std::str::from_utf8(self.take(length)?).map_err(|_| Problem::Utf8)
+        self.take(length)
     }
 
     fn skip(&mut self, kind: u64, field: u32, depth: u32) -> Result<(), Problem> {
         match kind {
             0 => self.varint().map(drop),
             1 => self.take(8).map(drop),
-            2 => self.varint().and_then(|length| self.take(length)).map(drop),
+            2 => self.bytes().map(drop),
             3 if depth == 0 => Err(Problem::Depth),
             3 => loop {
                 match self.key()? {
@@ -182,8 +206,7 @@ impl<'a> Wire<'a> {
         while !self.0.is_empty() {
             let (field, kind) = self.key().ok()?;
             if kind == 2 {
-                let length = self.varint().ok()?;
-                return Some((field, self.take(length).ok()?));
+                return Some((field, self.bytes().ok()?));
             }
             self.skip(kind, field, DEPTH_MAX).ok()?;
         }
@@ -198,7 +221,11 @@ impl<'a> Wire<'a> {
 #[cfg(test)]
 mod tests {
     use outlast_proto::services::find;
+    use outlast_proto::temporal::api::taskqueue::v1::TaskQueue;
     use outlast_proto::temporal::api::workflowservice::v1 as api;
+    use outlast_proto::temporal::api::workflowservice::v1::execute_multi_operation_request::{
+        Operation, operation as either,
+    };
     use prost::Message;
 
     use super::*;
@@ -224,6 +251,33 @@ mod tests {
             Some("b"),
             "the last one counts"
         );
+    }
+
+    #[test]
+    fn a_task_queue_is_read_where_the_request_has_it() {
+        let queue = |name: &str| Some(TaskQueue { name: name.into(), ..Default::default() });
+        let start = api::StartWorkflowExecutionRequest {
+            namespace: "here".into(),
+            task_queue: queue("orders"),
+            ..Default::default()
+        };
+        let bytes = start.encode_to_vec();
+        let facts = read(rpc("start_workflow_execution"), &bytes).unwrap();
+        assert_eq!((facts.namespace, facts.task_queue), (Some("here"), Some("orders")));
+
+        let operation = |operation| Operation { operation: Some(operation) };
+        let both = api::ExecuteMultiOperationRequest {
+            operations: vec![
+                operation(either::Operation::StartWorkflow(start)),
+                operation(either::Operation::UpdateWorkflow(Default::default())),
+            ],
+            ..Default::default()
+        };
+        let bytes = both.encode_to_vec();
+        assert_eq!(read(rpc("execute_multi_operation"), &bytes).unwrap().task_queue, Some("orders"));
+
+        assert_eq!(read(rpc("start_workflow_execution"), b"").unwrap().task_queue, None);
+        assert_eq!(read(rpc("start_workflow_execution"), b"\x22\x02\x0a\x09").unwrap().task_queue, None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub struct Call<'a> {
     pub operation: &'a str,
     /// Empty if the call has none.
     pub namespace: &'a str,
-    /// Empty if it is no poll for tasks.
+    /// Empty if it is about none.
     pub task_queue: &'a str,
     pub long_poll: bool,
     /// The gRPC code's name of a call that failed: `UNAVAILABLE`.
