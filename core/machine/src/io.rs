@@ -314,6 +314,8 @@ pub struct TaskCompletion {
     pub closes: bool,
     /// The run leaves the cache once this is taken, closed or not: its next task is better asked for anew.
     pub leaves: bool,
+    /// How large history was when the task started, as it says itself.
+    pub history_size_bytes: u64,
 }
 
 /// A workflow task that failed.
@@ -329,6 +331,8 @@ pub struct TaskFailure {
     pub failure: Bytes,
     /// The workflow's type, for metrics.
     pub workflow_type: Bytes,
+    /// How large history was when the task started, as it says itself.
+    pub history_size_bytes: u64,
 }
 
 /// The answer to a legacy query.

@@ -71,6 +71,9 @@ fn alias(target: &str) -> Cow<'_, str> {
         (rest.is_empty() || rest.starts_with("::")).then_some(rest)
     };
     if let Some(rest) = of_crate("outlast_worker") {
+        if rest == "::workflow::slow" {
+            return "temporalio_sdk_core::worker::workflow::managed_run".into();
+        }
         if rest.starts_with("::workflow") {
             return "temporalio_sdk_core::worker::workflow".into();
         }
@@ -187,6 +190,7 @@ mod tests {
     fn targets_have_the_names_that_filters_use() {
         for (own, known) in [
             ("outlast_worker::workflow::held", "temporalio_sdk_core::worker::workflow"),
+            ("outlast_worker::workflow::slow", "temporalio_sdk_core::worker::workflow::managed_run"),
             ("outlast_worker::activity", "temporalio_sdk_core::activity"),
             ("outlast_machine", "temporalio_sdk_core"),
             ("outlast_client::retry", "temporalio_client::retry"),

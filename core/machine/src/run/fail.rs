@@ -134,6 +134,7 @@ impl Run {
             cause,
             failure,
             workflow_type: self.workflow.workflow_type.clone(),
+            history_size_bytes: self.workflow.history_size_bytes(),
         };
         self.phase = Phase::Reporting(Sent::Failure);
         self.out.push_back(Output::Fail(self.id.clone(), report));
@@ -169,6 +170,7 @@ impl Run {
             workflow_type: self.workflow.workflow_type.clone(),
             closes: true,
             leaves: true,
+            history_size_bytes: self.workflow.history_size_bytes(),
         };
         self.phase = Phase::Reporting(Sent::WorkflowFailure);
         self.out.push_back(Output::Complete(self.id.clone(), Box::new(completion)));

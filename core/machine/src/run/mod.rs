@@ -400,6 +400,7 @@ impl Run {
             workflow_type: self.workflow.workflow_type.clone(),
             closes: answer.closes.is_some(),
             leaves: answer.closes.is_some() || self.eviction.is_some(),
+            history_size_bytes: self.workflow.history_size_bytes(),
         };
         self.phase = Phase::Reporting(Sent::Completion);
         self.out.push_back(Output::Complete(self.id.clone(), Box::new(completion)));

@@ -283,6 +283,11 @@ impl Workflow {
         }
     }
 
+    /// How large history was when the latest task started.
+    pub fn history_size_bytes(&self) -> u64 {
+        self.task.history_size_bytes
+    }
+
     /// The answer to the open turn: everything the code asked for and that was not sent before.
     pub fn answer(&mut self, config: &Config) -> Answer {
         let (core_flags, lang_flags) = self.flags.unrecorded();

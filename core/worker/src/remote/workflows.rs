@@ -188,6 +188,7 @@ impl Remote {
                 .encode_to_vec()
                 .into(),
             workflow_type: Bytes::new(),
+            history_size_bytes: 0,
         };
         if let Err(error) = self.fail(failed).await {
             tracing::warn!(%error, "that a workflow task cannot be read could not be told");

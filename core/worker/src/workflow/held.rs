@@ -1,17 +1,18 @@
 //! The tasks that a shard holds, as the shell sees them: their slots, and what is measured of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use outlast_machine::io::{Closed, Note, RunId, TaskCompletion, TaskFailure, Ticket};
 use outlast_machine::time::Time;
-use outlast_proto::lens::api;
+use outlast_proto::lens::{api, lang};
 use outlast_proto::temporal::api::enums::v1::WorkflowTaskFailedCause;
 use outlast_proto::temporal::api::failure::v1::Failure;
 use prost::Message;
 
+use super::slow;
 use crate::counts::Counts;
 use crate::permits::Permit;
 use crate::slots::SlotUse;
@@ -32,39 +33,7 @@ struct Entry {
     run: RunId,
     since: Time,
     of_type: Arc<WorkflowMetrics>,
-    /// Told of tasks that take long.
-    names: Names,
-}
-
-struct Names {
-    workflow_type: String,
-    started_event_id: i64,
-    attempt: i32,
-}
-
-/// Longer tasks are warned of; seconds in the environment variable of the reference, which is read once.
-fn slow() -> Duration {
-    static SLOW: OnceLock<Duration> = OnceLock::new();
-    *SLOW.get_or_init(|| {
-        let variable = std::env::var("TEMPORAL_WORKFLOW_TASK_DURATION_WARN_SECONDS").ok();
-        let seconds = variable.and_then(|text| text.trim().parse::<f64>().ok());
-        seconds.and_then(|it| Duration::try_from_secs_f64(it).ok()).unwrap_or(Duration::from_secs(5))
-    })
-}
-
-impl Entry {
-    fn warn(&self, took: Duration) {
-        let Names { workflow_type, started_event_id, attempt } = &self.names;
-        tracing::warn!(
-            workflow_type,
-            event_id = started_event_id,
-            attempt,
-            workflow_task_duration = took.as_millis() as u64,
-            "[TMPRL1104] {}:{started_event_id}:{attempt} Workflow task duration exceeded {} seconds.",
-            self.run,
-            slow().as_secs_f64()
-        );
-    }
+    slow: slow::Facts,
 }
 
 impl Held {
@@ -86,17 +55,13 @@ impl Held {
             self.metrics.workflow_schedule_to_start.observe(waited);
         }
         let is_sticky = permit.wanted().is_sticky;
-        let names = Names {
-            workflow_type: workflow_type.clone(),
-            started_event_id: poll.started_event_id,
-            attempt: poll.attempt,
-        };
+        let slow = slow::Facts::new(workflow_type.clone(), poll);
         permit.mark_used(SlotUse::Workflow { workflow_type, is_sticky });
         let run = poll.workflow_execution.as_ref().map_or("", |execution| execution.run_id.as_str());
         self.last += 1;
         let ticket = Ticket(self.last);
         self.tasks
-            .insert(ticket, Entry { _permit: permit, run: RunId::from(run), since: now, of_type, names });
+            .insert(ticket, Entry { _permit: permit, run: RunId::from(run), since: now, of_type, slow });
         ticket
     }
 
@@ -111,18 +76,25 @@ impl Held {
         self.tasks.remove(&ticket);
     }
 
+    /// The language answered an activation. Only what it kept outside of history is of interest here.
+    pub(super) fn answered(&mut self, completion: &lang::WorkflowActivationCompletion) {
+        if completion.payload_download_metrics.is_none() && completion.payload_upload_metrics.is_none() {
+            return;
+        }
+        let mut entries = self.tasks.values_mut();
+        if let Some(entry) = entries.find(|entry| entry.run.bytes() == completion.run_id) {
+            entry.slow.answered(completion);
+        }
+    }
+
     pub(super) fn completes(&self, now: Time, done: &TaskCompletion) {
         if let Some(entry) = self.tasks.get(&done.ticket) {
             let took = now.since(entry.since);
             entry.of_type.task_execution.observe(took);
-            if took > slow() {
-                entry.warn(took);
-            }
-        }
-        self.counts.workflow_tasks.processed();
-        if let Some(entry) = self.tasks.get(&done.ticket) {
+            entry.slow.ended(&entry.run, took, done.history_size_bytes);
             self.counts.recent.told(now, entry.run.bytes());
         }
+        self.counts.workflow_tasks.processed();
     }
 
     /// The workflow closed: nothing comes of what was told for it.
@@ -136,6 +108,9 @@ impl Held {
         let failure = Failure::decode(&*failed.failure).unwrap_or_default();
         let failure = format!("{}\n{}", failure.message, failure.stack_trace);
         tracing::warn!(run_id = %run, failure = failure.trim_end(), "Failing workflow task");
+        if let Some(entry) = self.tasks.get(&failed.ticket) {
+            entry.slow.ended(run, now.since(entry.since), failed.history_size_bytes);
+        }
         self.failed(Some(&self.metrics.workflows.of(&text(&failed.workflow_type))), failed.cause);
     }
 

@@ -2,6 +2,7 @@
 
 mod held;
 mod shard;
+mod slow;
 
 use std::sync::{Arc, Mutex};
 

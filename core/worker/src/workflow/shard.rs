@@ -83,7 +83,12 @@ impl Loop {
                 let ticket = self.held.take(self.around.clock.now(), &poll, permit);
                 Some(Input::Task(Box::new(Task { ticket, poll: *poll, source: Source::Server })))
             }
-            Arrival::Input(input) => Some(input),
+            Arrival::Input(input) => {
+                if let Input::Completed(completion) = &input {
+                    self.held.answered(completion);
+                }
+                Some(input)
+            }
             Arrival::Ending => {
                 self.ending = true;
                 None

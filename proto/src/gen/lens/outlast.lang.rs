@@ -557,6 +557,11 @@ fn full_name() -> ::prost::alloc::string::String { "outlast.lang.RemoveFromCache
 pub struct WorkflowActivationCompletion {
     #[prost(bytes = "bytes", tag = "1")]
     pub run_id: ::prost::bytes::Bytes,
+    /// Closed: read only where they are there.
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    pub payload_download_metrics: ::core::option::Option<::prost::bytes::Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    pub payload_upload_metrics: ::core::option::Option<::prost::bytes::Bytes>,
     #[prost(oneof = "workflow_activation_completion::Status", tags = "2, 3")]
     pub status: ::core::option::Option<workflow_activation_completion::Status>,
 }
