@@ -26,7 +26,7 @@ export OUTLAST_SKIPPED := $(CARGO_TARGET_DIR)/skipped.txt
 WASM := wasm32-unknown-unknown
 PURE := $(patsubst core/%/Cargo.toml,outlast-%,$(wildcard core/machine/Cargo.toml core/vm/Cargo.toml))
 
-.PHONY: help demo test test-rust test-python wheel bench fuzz lint docs wasm venv tools python bench-python
+.PHONY: help demo test test-rust test-python wheel bench fuzz soak lint docs wasm venv tools python installed bench-python
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -55,11 +55,10 @@ test-rust: venv
 	exit $$failed
 
 # The wheel as users get it, on the official package, with real servers.
-test-python: python wheel
-	"$(PYTHON_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/outlast-*.whl
+test-python: installed
 	@failed=0; log="$(CARGO_TARGET_DIR)/pytest.log"; \
 	bridge-python/check-types "$(PYTHON_VENV)/bin/python" || failed=1; \
-	(cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(PYTHON_VENV)/bin/python" -m pytest -n 3 --reruns 1 -raR -p no:cacheprovider -m "not slow") 2>&1 | tee "$$log" || failed=1; \
+	(cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(PYTHON_VENV)/bin/python" -m pytest -n 3 --reruns 1 -raR -p no:cacheprovider) 2>&1 | tee "$$log" || failed=1; \
 	sed -nE 's/^SKIPPED \[[0-9]+\] (.*)/\1/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
 	exit $$failed
 
@@ -75,8 +74,7 @@ bench: venv ## instructions, allocations and time per event; writes bench.json
 	@$(MAKE) --no-print-directory bench-python
 
 # Beside the package's own native module, in one run; QUICK=1: fewer turns.
-bench-python: python wheel
-	"$(PYTHON_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/outlast-*.whl
+bench-python: installed
 	"$(PYTHON_VENV)/bin/python" bridge-python/bench/run.py --into bench.json --wheel dist/outlast-*.whl $(if $(QUICK),--quick)
 
 SEEDS ?= 10000
@@ -90,6 +88,11 @@ fuzz: ## simulate SEEDS (10000) generated workflow programs; give the machine FU
 	@test -f tests/simulation/Cargo.toml || { echo "there is no simulation crate in this checkout (tests/simulation)"; exit 1; }
 	OUTLAST_SEEDS=$(SEEDS) cargo test --release --locked -p outlast-simulation -- --nocapture
 	OUTLAST_FUZZ=$(FUZZ) cargo test --release --locked -p outlast-machine --test fuzz
+
+WORKFLOWS ?= 10000
+# Fourteen minutes on two cores. `make test` has a small one.
+soak: installed ## run WORKFLOWS (10000) random workflow programs while their workers are killed at random
+	cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(PYTHON_VENV)/bin/python" tests/soak/soak.py --workflows $(WORKFLOWS)
 
 # The advisory database is no package registry and CI cannot reach it: `cargo deny check advisories` is for where it can be.
 lint: tools ## formatting, clippy, licences and sources of dependencies
@@ -105,6 +108,9 @@ wheel: python ## the Python package, into dist/, and a look at it from a clean e
 	rm -rf dist
 	cd bridge-python && "$(PYTHON_VENV)/bin/maturin" build --release --locked --out ../dist
 	"$(PYTHON_VENV)/bin/python" bridge-python/check-wheel dist/*.whl
+
+installed: python wheel
+	"$(PYTHON_VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/outlast-*.whl
 
 venv: $(VENV)/.ready
 $(VENV)/.ready: $(PINS)

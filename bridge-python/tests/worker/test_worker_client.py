@@ -99,7 +99,6 @@ async def test_the_body_is_cancelled_and_the_error_shown_if_the_worker_cannot_st
             await asyncio.Event().wait()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_a_namespace_that_vanishes_under_a_worker_is_fatal_after_a_minute_and_told_once(client: Client) -> None:
     cli = os.path.join(os.path.dirname(sys.executable), "temporal")
