@@ -249,7 +249,8 @@ async def test_calls_are_counted_by_the_task_queue_that_they_name(address: str) 
     page = await engine.page()
     assert page.value("temporal_request", operation="StartWorkflowExecution", task_queue=started) == 1
     assert page.value("temporal_request", operation="SignalWithStartWorkflowExecution", task_queue=signalled) == 1
-    assert page.value("temporal_long_request", operation="ExecuteMultiOperation", task_queue=updated) == 1
+    # The server may ask for another try.
+    assert page.value("temporal_long_request", operation="ExecuteMultiOperation", task_queue=updated) >= 1
     assert page.value("temporal_request", operation="DescribeTaskQueue", task_queue=started) == 1
     assert page.value("temporal_request_latency_count", operation="StartWorkflowExecution", task_queue=started) == 1
     assert "task_queue" not in page.find("temporal_request", operation="GetSystemInfo")[0].labels

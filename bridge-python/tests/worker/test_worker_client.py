@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import os
 import sys
+import time
 
 import pytest
 from support import eventually, new_worker, unique
@@ -120,8 +121,10 @@ async def test_a_namespace_that_vanishes_under_a_worker_is_fatal_after_a_minute_
         worker.client = client  # whose server does not know the namespace
         # The poll that is open still belongs to the first server; with work it ends.
         await elsewhere.client.start_workflow(Echo.run, 1, id=unique(), task_queue=queue)
+        refused = time.monotonic()
         with pytest.raises(RuntimeError, match="^Workflow worker failed$") as ended:
             await running
+        assert time.monotonic() - refused > 55
         cause = str(ended.value.__cause__)
         assert cause.startswith("Poll failure: Unhandled grpc error when polling: ")
         assert f"Namespace {namespace} is not found" in cause

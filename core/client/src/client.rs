@@ -12,7 +12,7 @@ use prost::Message;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connect::Network;
-use crate::retry::{Decision, Failure};
+use crate::retry::{Decision, Failure, is_retryable_poll};
 use crate::{
     CallInfo, ClientOptions, Code, Error, Kind, Metadata, RetryKind, RetryPolicy, Service, WarnSizes, error,
 };
@@ -272,7 +272,7 @@ impl Inner {
         let each_try = long_poll || call.options.timeout_each_try;
         let start = Instant::now();
         let (mut attempt, mut throttled, mut goaway) = (0_u32, 0_u32, false);
-        let mut before: Option<Error> = None;
+        let (mut before, mut refused): (Option<Error>, Option<Instant>) = (None, None);
         loop {
             attempt = attempt.saturating_add(1);
             let left = if each_try { limit } else { limit.saturating_sub(start.elapsed()) };
@@ -287,10 +287,14 @@ impl Inner {
             throttled = throttled.saturating_add(u32::from(error.code == Code::ResourceExhausted));
             let first_goaway = !goaway && error.is_goaway();
             goaway |= first_goaway;
+            if !is_retryable_poll(error.code) {
+                refused.get_or_insert_with(Instant::now);
+            }
             let failure = Failure {
                 attempt,
                 throttled,
                 elapsed: start.elapsed(),
+                refused_for: refused.map_or(Duration::ZERO, |since| since.elapsed()),
                 code: error.code,
                 too_large: error.kind == Kind::TooLarge,
                 first_goaway,

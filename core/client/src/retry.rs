@@ -39,6 +39,8 @@ pub struct RetryPolicy {
     pub attempts_max: u32,
     /// Waits between tries of a long poll, which have no end.
     pub long_poll: Backoff,
+    /// How long a long poll goes on although the server refuses it: a namespace or a permission may be on its way.
+    pub refusals_max: Duration,
     /// Waits after RESOURCE_EXHAUSTED, of every kind of call: the server asks for fewer.
     pub throttle: Backoff,
     /// The share by which a wait is made longer or shorter at random.
@@ -53,6 +55,7 @@ impl Default for RetryPolicy {
             elapsed_max: ms(10_000),
             attempts_max: 10,
             long_poll: Backoff { initial: ms(200), factor: 2.0, max: ms(10_000) },
+            refusals_max: ms(60_000),
             throttle: Backoff { initial: ms(1_000), factor: 2.0, max: ms(10_000) },
             jitter: 0.2,
         }
@@ -68,6 +71,9 @@ pub struct Failure {
     pub throttled: u32,
     /// Since the call began.
     pub elapsed: Duration,
+    /// Since a try of this call was first refused: answered with a code after which another try is of no use. Zero when it is
+    /// this one.
+    pub refused_for: Duration,
     /// What this try ended with.
     pub code: Code,
     /// The message was too large: it will be so the next time.
@@ -93,7 +99,8 @@ impl RetryPolicy {
     /// use std::time::Duration;
     ///
     /// let failure = Failure {
-    ///     attempt: 1, throttled: 0, elapsed: Duration::ZERO, code: Code::Unavailable, too_large: false, first_goaway: false,
+    ///     attempt: 1, throttled: 0, elapsed: Duration::ZERO, refused_for: Duration::ZERO, code: Code::Unavailable,
+    ///     too_large: false, first_goaway: false,
     /// };
     /// let policy = RetryPolicy::default();
     /// assert_eq!(policy.decide(RetryKind::Default, failure, 0.5), Decision::Retry(Duration::from_millis(100)));
@@ -109,7 +116,11 @@ impl RetryPolicy {
         let (own, bounded) = match kind {
             RetryKind::None => return Decision::GiveUp,
             RetryKind::Default if !is_retryable(failure.code) => return Decision::GiveUp,
-            RetryKind::LongPoll if !is_retryable_poll(failure.code) => return Decision::GiveUp,
+            RetryKind::LongPoll
+                if !is_retryable_poll(failure.code) && failure.refused_for >= self.refusals_max =>
+            {
+                return Decision::GiveUp;
+            }
             RetryKind::Default => (self.call, true),
             RetryKind::LongPoll => (self.long_poll, false),
         };
@@ -180,7 +191,7 @@ pub(crate) fn is_retryable(code: Code) -> bool {
 }
 
 /// A poll that ran into its deadline, or that a proxy cut off, simply found nothing.
-fn is_retryable_poll(code: Code) -> bool {
+pub(crate) fn is_retryable_poll(code: Code) -> bool {
     is_retryable(code) || matches!(code, Code::Cancelled | Code::DeadlineExceeded)
 }
 
@@ -190,7 +201,8 @@ mod tests {
 
     fn failure(attempt: u32, code: Code) -> Failure {
         let throttled = if code == Code::ResourceExhausted { attempt } else { 0 };
-        Failure { attempt, throttled, elapsed: Duration::ZERO, code, too_large: false, first_goaway: false }
+        let (elapsed, refused_for) = (Duration::ZERO, Duration::ZERO);
+        Failure { attempt, throttled, elapsed, refused_for, code, too_large: false, first_goaway: false }
     }
 
     /// Waits in milliseconds without jitter, until the policy gives up or `count` are seen, time passing as told.
@@ -234,6 +246,17 @@ mod tests {
     }
 
     #[test]
+    fn a_poll_that_is_refused_is_tried_for_a_minute() {
+        let retry = |code, seconds| {
+            let failure = Failure { refused_for: Duration::from_secs(seconds), ..failure(9, code) };
+            RetryPolicy::default().decide(RetryKind::LongPoll, failure, 0.5) != Decision::GiveUp
+        };
+        assert!(retry(Code::NotFound, 59));
+        assert!(!retry(Code::NotFound, 60));
+        assert!(retry(Code::Unavailable, 61), "it may come back");
+    }
+
+    #[test]
     fn a_throttled_call_waits_longer_whatever_its_kind() {
         assert_eq!(waits(RetryKind::Default, Code::ResourceExhausted, 99), [1_000, 2_000, 4_000]);
         let poll = waits(RetryKind::LongPoll, Code::ResourceExhausted, 6);
@@ -265,9 +288,7 @@ mod tests {
         use Code::*;
         let call = [Unknown, ResourceExhausted, Aborted, OutOfRange, Internal, Unavailable, DataLoss];
         assert_eq!(retried(RetryKind::Default), call);
-        let mut poll = vec![Cancelled, Unknown, DeadlineExceeded];
-        poll.extend(&call[1..]);
-        assert_eq!(retried(RetryKind::LongPoll), poll);
+        assert_eq!(retried(RetryKind::LongPoll), EVERY);
         assert_eq!(retried(RetryKind::None), []);
     }
 

@@ -137,6 +137,21 @@ async fn what_the_server_refuses_is_returned_at_once_with_its_details() {
 }
 
 #[tokio::test]
+async fn a_poll_goes_on_for_a_while_although_the_server_refuses_it() {
+    let mut count = 0;
+    let server = Server::start(move |_| {
+        count += 1;
+        if count < 4 { Reply::Error(5, "no such namespace") } else { Reply::Message(b"task".into()) }
+    })
+    .await;
+    let mut options = server.options();
+    options.retry.refusals_max = Duration::from_secs(60);
+    let client = Client::lazy(options).unwrap();
+    assert_eq!(call(&client, CallOptions::long_poll()).await.unwrap(), "task");
+    assert_eq!(server.seen().len(), 4);
+}
+
+#[tokio::test]
 async fn details_that_cannot_be_read_are_an_error_and_no_panic() {
     let server = Server::start(|_| Reply::Details(5, "gone", "!!!!")).await;
     let client = Client::lazy(server.options()).unwrap();

@@ -84,13 +84,19 @@ impl Server {
     }
 }
 
-/// Options with waits of a millisecond and no pings.
+/// Options with waits of a millisecond, no patience with refusals, and no pings.
 pub fn quick(target: &str) -> ClientOptions {
     let backoff = Backoff { initial: Duration::from_millis(1), factor: 1.0, max: Duration::from_millis(1) };
     let policy = RetryPolicy::default();
     let mut options = ClientOptions::new(target.parse().unwrap());
-    options.retry =
-        RetryPolicy { call: backoff, long_poll: backoff, throttle: backoff, attempts_max: 4, ..policy };
+    options.retry = RetryPolicy {
+        call: backoff,
+        long_poll: backoff,
+        refusals_max: Duration::ZERO,
+        throttle: backoff,
+        attempts_max: 4,
+        ..policy
+    };
     options.keep_alive = None::<KeepAlive>;
     options
 }

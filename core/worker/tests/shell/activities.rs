@@ -169,7 +169,8 @@ async fn a_completion_without_a_result_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_refuses_for_good_is_told_to_the_language() {
+async fn a_server_that_refuses_for_a_minute_is_told_to_the_language() {
+    let began = tokio::time::Instant::now();
     let server = Server::new();
     server.answer(POLL, Answer::Fails(Code::PermissionDenied, "not yours"));
     let worker = Worker::new(server.client(), activities()).unwrap();
@@ -177,6 +178,8 @@ async fn a_server_that_refuses_for_good_is_told_to_the_language() {
         Err(PollError::Fatal(text)) => assert!(text.contains("not yours"), "{text}"),
         other => panic!("{other:?}"),
     }
+    let took = began.elapsed().as_secs();
+    assert!((60..75).contains(&took), "{took} s");
 }
 
 #[tokio::test]
