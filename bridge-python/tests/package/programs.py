@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import venv
+from importlib.util import find_spec
 from pathlib import Path
 
 import outlast
@@ -71,7 +72,11 @@ def outlast_alone(folder: Path) -> Path:
 
 
 def claims(folder: Path, version: str) -> Path:
-    """A folder that says it has this version of `temporalio`."""
+    """A folder with `temporalio` in it, which says it is of this version."""
+    found = find_spec("temporalio")
+    assert found and found.submodule_search_locations
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "temporalio").symlink_to(found.submodule_search_locations[0])
     metadata = f"Metadata-Version: 2.1\nName: temporalio\nVersion: {version}\n"
     write(folder / f"temporalio-{version}.dist-info" / "METADATA", metadata)
     return folder

@@ -1,7 +1,6 @@
 //! Carries out the end of a worker: turns what the pure [`Shutdown`] says into deeds, and deeds into facts for it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -33,7 +32,7 @@ pub(crate) async fn conduct(
     let mut facts: JoinSet<Input> = JoinSet::new();
     let server_ends_polls = shared.namespace().ends_polls;
     shutdown.handle(clock.now(), Input::Asked { server_ends_polls });
-    facts.spawn(polls_end(shared.clone(), std::mem::take(&mut players.polls)));
+    facts.spawn(polls_end(std::mem::take(&mut players.polls)));
     let mut taken = shared.tasks_taken();
     loop {
         while let Some(output) = shutdown.poll() {
@@ -41,7 +40,7 @@ pub(crate) async fn conduct(
         }
         if let Phase::Down(ending) = shutdown.phase() {
             players.loops.iter().for_each(AbortHandle::abort);
-            // The announcement has a deadline of its own; it is all that may still be on its way.
+            // All that may still be on its way is the announcement, which has a deadline of its own.
             facts.detach_all();
             ended.send_replace(Some(ending));
             return;
@@ -61,9 +60,11 @@ pub(crate) async fn conduct(
 
 fn act(shared: &Arc<Shared>, output: Output, phase: Phase, facts: &mut JoinSet<Input>) {
     match output {
-        Output::Announce => {
+        Output::Begin => {
             shared.set_polling(Polling::Closing);
             shared.start_grace();
+        }
+        Output::Announce => {
             let shared = shared.clone();
             facts.spawn(async move { shared.announce().await });
         }
@@ -86,18 +87,11 @@ fn act(shared: &Arc<Shared>, output: Output, phase: Phase, facts: &mut JoinSet<I
     }
 }
 
-/// How long a server may take to notice that a poll was dropped. Until then it may hand it a query, which then fails
-/// although the next worker could answer it.
-const NOTICED: Duration = Duration::from_millis(30);
-
-async fn polls_end(shared: Arc<Shared>, mut polls: JoinSet<()>) -> Input {
+async fn polls_end(mut polls: JoinSet<()>) -> Input {
     while let Some(ended) = polls.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a poller broke off");
         }
-    }
-    if shared.polls_were_dropped() {
-        tokio::time::sleep(NOTICED).await;
     }
     Input::PollsEnded
 }

@@ -1,7 +1,10 @@
 //! How a worker ends, as a pure state machine with a hard deadline. It waits for facts, never for hopes.
 //!
-//! Polls end first (by a server that promised to end them, or aborted), then the runs are evicted while the language
+//! Polls end first (by a server that promised to end them, or dropped by us), then the runs are evicted while the language
 //! finishes what it holds, then the doors close. What does not happen in time is cut off.
+//!
+//! The server is told of the end. One that promised to end polls must know first. Otherwise it hears of it after the polls
+//! were dropped, on the same connection: once it has answered, it has seen that they are gone, and hands nobody's query to them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,6 +18,8 @@ const POLLS_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) const SETTLING: Duration = Duration::from_millis(100);
 /// How long they may be answered one after the other.
 pub(crate) const SETTLING_MAX: Duration = Duration::from_secs(2);
+/// How long a worker that is done waits for the server to take the announcement.
+const PARTING: Duration = Duration::from_millis(500);
 
 /// Where the end stands. `hard` is when it is over, whatever is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +27,23 @@ pub(crate) enum Phase {
     /// Nobody has asked for an end.
     Running,
     /// No poll starts; those in flight may be answered until then, or as long as tasks come, until `latest`.
-    EndingPolls { until: Time, latest: Time, hard: Time, promised: bool },
+    EndingPolls { until: Time, latest: Time, hard: Time, promised: bool, word: Word },
     /// No poll starts; those in flight were dropped.
-    AbortingPolls { until: Time, hard: Time },
-    /// What the language holds is finished, runs leave the cache.
-    Draining { hard: Time },
+    AbortingPolls { until: Time, hard: Time, word: Word },
+    /// What the language holds is finished, runs leave the cache. `answered`: the server said something to the announcement.
+    Draining { hard: Time, answered: bool },
+    /// All is done; the server has not answered the announcement yet.
+    Parting { until: Time },
     /// Nothing is left, or nothing more is waited for.
     Down(Ending),
+}
+
+/// Where the announcement to the server stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Due,
+    Sent,
+    Answered,
 }
 
 /// How a worker ended.
@@ -60,8 +75,9 @@ pub(crate) enum Input {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// Tell the server, once and without a second try; start the grace of activities. [`Input::Announced`] or
-    /// [`Input::NotAnnounced`] must follow.
+    /// No poll starts any more; the grace of activities does.
+    Begin,
+    /// Tell the server, once. [`Input::Announced`] or [`Input::NotAnnounced`] must follow.
     Announce,
     /// Watch for the moment when no more tasks are to be expected: [`Input::Settled`] follows, if it comes soon.
     Settle,
@@ -98,73 +114,72 @@ impl Shutdown {
     pub(crate) fn deadline(&self) -> Option<Time> {
         match self.phase {
             Phase::Running | Phase::Down(_) => None,
-            Phase::EndingPolls { until, hard, .. } | Phase::AbortingPolls { until, hard } => {
+            Phase::EndingPolls { until, hard, .. } | Phase::AbortingPolls { until, hard, .. } => {
                 Some(until.min(hard))
             }
-            Phase::Draining { hard } => Some(hard),
+            Phase::Draining { hard, .. } => Some(hard),
+            Phase::Parting { until } => Some(until),
         }
     }
 
     pub(crate) fn handle(&mut self, now: Time, input: Input) {
         use {Input as I, Phase as P};
         self.phase = match (self.phase, input) {
-            (P::Running, I::Asked { server_ends_polls }) => {
-                self.out.push_back(Output::Announce);
-                let (patience, longest) = match server_ends_polls {
-                    true => (POLLS_PATIENCE, POLLS_PATIENCE),
-                    false => (SETTLING, SETTLING_MAX),
-                };
-                P::EndingPolls {
-                    until: now + patience,
-                    latest: now + longest,
-                    hard: now + self.limit,
-                    promised: server_ends_polls,
-                }
-            }
+            (P::Running, I::Asked { server_ends_polls }) => self.begin(now, server_ends_polls),
             (
                 P::Running,
                 I::Announced | I::NotAnnounced | I::Settled | I::PollsEnded | I::Idle | I::Tick { .. },
             ) => P::Running,
 
-            (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::PollsEnded) => self.drain(hard),
+            (P::EndingPolls { hard, word, .. } | P::AbortingPolls { hard, word, .. }, I::PollsEnded) => {
+                self.drain(hard, word)
+            }
             (P::EndingPolls { hard, .. } | P::AbortingPolls { hard, .. }, I::Tick { .. }) if now >= hard => {
                 self.down(Ending::Deadline)
             }
-            // What the server sent before its answer to the announcement has come.
-            (phase @ P::EndingPolls { promised: false, .. }, I::Announced) => {
+            (P::EndingPolls { until, latest, hard, promised, .. }, I::Announced) => {
+                P::EndingPolls { until, latest, hard, promised, word: Word::Answered }
+            }
+            (P::EndingPolls { hard, .. }, I::NotAnnounced) => {
                 self.out.push_back(Output::Settle);
+                let (until, latest) = (now + SETTLING, now + SETTLING_MAX);
+                P::EndingPolls { until, latest, hard, promised: false, word: Word::Answered }
+            }
+            (P::EndingPolls { hard, word, promised: false, .. }, I::Settled) => self.abort(now, hard, word),
+            (P::EndingPolls { latest, hard, promised, word, .. }, I::Tick { tasks_came: true })
+                if now < latest =>
+            {
+                P::EndingPolls { until: latest.min(now + SETTLING), latest, hard, promised, word }
+            }
+            (P::EndingPolls { until, hard, word, .. }, I::Tick { .. }) if now >= until => {
+                self.abort(now, hard, word)
+            }
+            (P::AbortingPolls { until, hard, word }, I::Tick { .. }) if now >= until => {
+                self.drain(hard, word)
+            }
+            (P::AbortingPolls { until, hard, .. }, I::Announced | I::NotAnnounced) => {
+                P::AbortingPolls { until, hard, word: Word::Answered }
+            }
+            (phase @ P::EndingPolls { .. }, I::Asked { .. } | I::Settled | I::Idle | I::Tick { .. }) => phase,
+            (phase @ P::AbortingPolls { .. }, I::Asked { .. } | I::Settled | I::Idle | I::Tick { .. }) => {
                 phase
             }
-            (P::EndingPolls { until, latest, hard, .. }, I::NotAnnounced) => {
-                self.out.push_back(Output::Settle);
-                let (until, latest) = (until.min(now + SETTLING), latest.min(now + SETTLING_MAX));
-                P::EndingPolls { until, latest, hard, promised: false }
-            }
-            (P::EndingPolls { hard, promised: false, .. }, I::Settled) => self.abort(now, hard),
-            (P::EndingPolls { latest, hard, promised, .. }, I::Tick { tasks_came: true }) if now < latest => {
-                P::EndingPolls { until: latest.min(now + SETTLING), latest, hard, promised }
-            }
-            (P::EndingPolls { until, hard, .. }, I::Tick { .. }) if now >= until => self.abort(now, hard),
-            (P::AbortingPolls { until, hard }, I::Tick { .. }) if now >= until => self.drain(hard),
-            (
-                phase @ P::EndingPolls { .. },
-                I::Asked { .. } | I::Announced | I::Settled | I::Idle | I::Tick { .. },
-            ) => phase,
-            (
-                phase @ P::AbortingPolls { .. },
-                I::Asked { .. } | I::Announced | I::NotAnnounced | I::Settled | I::Idle | I::Tick { .. },
-            ) => phase,
 
-            (P::Draining { .. }, I::Idle) => self.down(Ending::Clean),
-            (P::Draining { hard }, I::Tick { .. }) if now >= hard => self.down(Ending::Deadline),
+            (P::Draining { answered: true, .. }, I::Idle) => self.down(Ending::Clean),
+            (P::Draining { answered: false, hard }, I::Idle) => P::Parting { until: hard.min(now + PARTING) },
+            (P::Draining { hard, .. }, I::Announced | I::NotAnnounced) => {
+                P::Draining { hard, answered: true }
+            }
+            (P::Draining { hard, .. }, I::Tick { .. }) if now >= hard => self.down(Ending::Deadline),
+            (phase @ P::Draining { .. }, I::Asked { .. } | I::Settled | I::PollsEnded | I::Tick { .. }) => {
+                phase
+            }
+
+            (P::Parting { .. }, I::Announced | I::NotAnnounced) => self.down(Ending::Clean),
+            (P::Parting { until }, I::Tick { .. }) if now >= until => self.down(Ending::Clean),
             (
-                phase @ P::Draining { .. },
-                I::Asked { .. }
-                | I::Announced
-                | I::NotAnnounced
-                | I::Settled
-                | I::PollsEnded
-                | I::Tick { .. },
+                phase @ P::Parting { .. },
+                I::Asked { .. } | I::Settled | I::PollsEnded | I::Idle | I::Tick { .. },
             ) => phase,
 
             (
@@ -180,14 +195,30 @@ impl Shutdown {
         };
     }
 
-    fn abort(&mut self, now: Time, hard: Time) -> Phase {
-        self.out.push_back(Output::AbortPolls);
-        Phase::AbortingPolls { until: now + POLLS_PATIENCE, hard }
+    fn begin(&mut self, now: Time, promised: bool) -> Phase {
+        self.out.push_back(Output::Begin);
+        let hard = now + self.limit;
+        if promised {
+            self.out.push_back(Output::Announce);
+            let latest = now + POLLS_PATIENCE;
+            return Phase::EndingPolls { until: latest, latest, hard, promised, word: Word::Sent };
+        }
+        self.out.push_back(Output::Settle);
+        let (until, latest) = (now + SETTLING, now + SETTLING_MAX);
+        Phase::EndingPolls { until, latest, hard, promised, word: Word::Due }
     }
 
-    fn drain(&mut self, hard: Time) -> Phase {
+    fn abort(&mut self, now: Time, hard: Time, word: Word) -> Phase {
+        self.out.push_back(Output::AbortPolls);
+        Phase::AbortingPolls { until: now + POLLS_PATIENCE, hard, word }
+    }
+
+    fn drain(&mut self, hard: Time, word: Word) -> Phase {
+        if word == Word::Due {
+            self.out.push_back(Output::Announce);
+        }
         self.out.push_back(Output::Drain);
-        Phase::Draining { hard }
+        Phase::Draining { hard, answered: word == Word::Answered }
     }
 
     fn down(&mut self, ending: Ending) -> Phase {
@@ -221,13 +252,35 @@ mod tests {
     const ASKED_WITH_PROMISE: Input = Input::Asked { server_ends_polls: true };
     const QUIET: Input = Input::Tick { tasks_came: false };
     const BUSY: Input = Input::Tick { tasks_came: true };
-    use Output::{AbortPolls, Announce, CloseDoors, Drain, Settle};
+    const CLEAN: Phase = Phase::Down(Ending::Clean);
+    use Input::{Announced, Idle, NotAnnounced, PollsEnded, Settled};
+    use Output::{AbortPolls, Announce, Begin, CloseDoors, Drain, Settle};
 
     #[test]
-    fn without_a_promise_polls_are_soon_aborted() {
-        let (out, phase) = play(&[(0, ASKED), (1, QUIET), (1, Input::PollsEnded), (3, Input::Idle)]);
-        assert_eq!(out, [Announce, AbortPolls, Drain, CloseDoors]);
-        assert_eq!(phase, Phase::Down(Ending::Clean));
+    fn without_a_promise_polls_are_dropped_and_then_the_server_is_told() {
+        for dropped in [Settled, QUIET] {
+            let (out, phase) = play(&[(0, ASKED), (1, dropped), (1, PollsEnded), (2, Idle), (2, Announced)]);
+            assert_eq!(out, [Begin, Settle, AbortPolls, Announce, Drain, CloseDoors]);
+            assert_eq!(phase, CLEAN);
+        }
+    }
+
+    #[test]
+    fn what_is_held_and_the_announcement_are_waited_for_in_any_order() {
+        for (first, second) in [(Idle, Announced), (Announced, Idle), (NotAnnounced, Idle)] {
+            let inputs = [(0, ASKED), (0, Settled), (0, PollsEnded), (1, first), (1, second)];
+            let (_, before) = play(&inputs[..4]);
+            assert!(!matches!(before, Phase::Down(_)), "{first:?} alone");
+            let (out, phase) = play(&inputs);
+            assert_eq!((out.last(), phase), (Some(&CloseDoors), CLEAN));
+        }
+    }
+
+    #[test]
+    fn silence_to_the_announcement_costs_half_a_second() {
+        let inputs = [(0, ASKED), (0, Settled), (0, PollsEnded), (3, Idle), (4, QUIET)];
+        assert_eq!(play(&inputs[..4]).1, Phase::Parting { until: at(3) + PARTING });
+        assert_eq!(play(&inputs).1, CLEAN);
     }
 
     #[test]
@@ -236,58 +289,48 @@ mod tests {
             let (_, phase) = play(&[(0, ASKED), (second, BUSY)]);
             phase
         };
-        let (until, latest, hard) = (at(1) + SETTLING, at(2), at(60));
-        assert_eq!(settling(1), Phase::EndingPolls { until, latest, hard, promised: false });
+        let (until, latest, hard, word) = (at(1) + SETTLING, at(2), at(60), Word::Due);
+        assert_eq!(settling(1), Phase::EndingPolls { until, latest, hard, promised: false, word });
         assert!(matches!(settling(2), Phase::AbortingPolls { .. }));
     }
 
     #[test]
     fn polls_that_are_answered_at_once_need_not_be_aborted() {
-        let (out, _) = play(&[(0, ASKED), (0, Input::PollsEnded), (3, Input::Idle)]);
-        assert_eq!(out, [Announce, Drain, CloseDoors]);
+        let (out, _) = play(&[(0, ASKED), (0, PollsEnded), (3, Idle), (3, Announced)]);
+        assert_eq!(out, [Begin, Settle, Announce, Drain, CloseDoors]);
     }
 
     #[test]
     fn a_server_that_keeps_its_promise_ends_the_polls_itself() {
-        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (2, Input::PollsEnded), (3, Input::Idle)]);
-        assert_eq!(out, [Announce, Drain, CloseDoors]);
+        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (0, Announced), (2, PollsEnded), (3, Idle)]);
+        assert_eq!(out, [Begin, Announce, Drain, CloseDoors]);
     }
 
     #[test]
     fn a_server_that_breaks_its_promise_costs_seconds() {
-        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (5, QUIET), (5, Input::PollsEnded)]);
-        assert_eq!(out, [Announce, AbortPolls, Drain]);
+        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (5, QUIET), (5, PollsEnded)]);
+        assert_eq!(out, [Begin, Announce, AbortPolls, Drain]);
     }
 
     #[test]
     fn a_server_that_says_unimplemented_after_promising_is_not_waited_for() {
-        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (0, Input::NotAnnounced), (1, QUIET)]);
-        assert_eq!(out, [Announce, Settle, AbortPolls]);
-    }
-
-    #[test]
-    fn polls_are_aborted_as_soon_as_nothing_is_on_the_way() {
-        for answer in [Input::Announced, Input::NotAnnounced] {
-            let (out, phase) = play(&[(0, ASKED), (0, answer), (0, Input::Settled)]);
-            assert_eq!(out, [Announce, Settle, AbortPolls]);
-            assert_eq!(phase, Phase::AbortingPolls { until: at(5), hard: at(60) });
+        for dropped in [QUIET, Settled] {
+            let (out, phase) = play(&[(0, ASKED_WITH_PROMISE), (0, NotAnnounced), (1, dropped)]);
+            assert_eq!(out, [Begin, Announce, Settle, AbortPolls]);
+            assert_eq!(phase, Phase::AbortingPolls { until: at(6), hard: at(60), word: Word::Answered });
         }
-        let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (0, Input::Announced), (1, Input::Settled)]);
-        assert_eq!(out, [Announce], "the server ends them");
     }
 
     #[test]
     fn polls_that_do_not_even_abort_are_not_waited_for() {
         let (out, phase) = play(&[(0, ASKED), (1, QUIET), (6, QUIET)]);
-        assert_eq!(out, [Announce, AbortPolls, Drain]);
-        assert_eq!(phase, Phase::Draining { hard: at(60) });
+        assert_eq!(out, [Begin, Settle, AbortPolls, Announce, Drain]);
+        assert_eq!(phase, Phase::Draining { hard: at(60), answered: false });
     }
 
     #[test]
     fn the_deadline_ends_every_phase() {
-        for before in
-            [vec![(0, ASKED)], vec![(0, ASKED_WITH_PROMISE)], vec![(0, ASKED), (0, Input::PollsEnded)]]
-        {
+        for before in [vec![(0, ASKED)], vec![(0, ASKED_WITH_PROMISE)], vec![(0, ASKED), (0, PollsEnded)]] {
             let mut inputs = before;
             inputs.push((60, QUIET));
             let (out, phase) = play(&inputs);
@@ -298,8 +341,8 @@ mod tests {
 
     #[test]
     fn asking_twice_changes_nothing() {
-        let (out, _) = play(&[(0, ASKED), (1, ASKED), (1, Input::PollsEnded), (2, ASKED)]);
-        assert_eq!(out, [Announce, Drain]);
+        let (out, _) = play(&[(0, ASKED), (1, ASKED), (1, PollsEnded), (2, ASKED)]);
+        assert_eq!(out, [Begin, Settle, Announce, Drain]);
     }
 
     #[test]
@@ -308,9 +351,11 @@ mod tests {
         assert_eq!(shutdown.deadline(), None);
         shutdown.handle(at(0), ASKED_WITH_PROMISE);
         assert_eq!(shutdown.deadline(), Some(at(5)));
-        shutdown.handle(at(1), Input::PollsEnded);
+        shutdown.handle(at(1), PollsEnded);
         assert_eq!(shutdown.deadline(), Some(at(60)));
-        shutdown.handle(at(2), Input::Idle);
+        shutdown.handle(at(2), Idle);
+        assert_eq!(shutdown.deadline(), Some(at(2) + PARTING));
+        shutdown.handle(at(2), Announced);
         assert_eq!(shutdown.deadline(), None);
     }
 }

@@ -80,7 +80,9 @@ impl Held {
         };
         let counts = match &entry.of_type {
             Measured::Remote(of_type) => {
-                self.counts.recent.told(now, entry.run.clone());
+                if !matches!(status, Status::WillCompleteAsync(_)) {
+                    self.counts.recent.told(now, entry.run.clone());
+                }
                 of_type.execution.observe(ran);
                 match status {
                     Status::Completed(_) => of_type.succeeded.observe(whole),

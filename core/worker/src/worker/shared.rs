@@ -124,11 +124,6 @@ impl Shared {
         self.ending.load(Ordering::Relaxed)
     }
 
-    /// Whether polls were in flight when it was time for them to end.
-    pub(crate) fn polls_were_dropped(&self) -> bool {
-        self.pollings().any(|polling| *polling.borrow() == Polling::Aborted)
-    }
-
     fn pollings(&self) -> impl Iterator<Item = &watch::Sender<Polling>> {
         let all = [
             self.workflows.as_ref().map(|half| &half.polling),

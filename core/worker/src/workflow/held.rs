@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use outlast_machine::io::{Closed, Note, RunId, TaskCompletion, TaskFailure, Ticket};
 use outlast_machine::time::Time;
 use outlast_proto::lens::{api, lang};
@@ -15,6 +16,7 @@ use prost::Message;
 use super::slow;
 use crate::counts::Counts;
 use crate::permits::Permit;
+use crate::shutdown::SETTLING;
 use crate::slots::SlotUse;
 use crate::telemetry::{WorkerMetrics, WorkflowMetrics};
 
@@ -92,7 +94,10 @@ impl Held {
             let took = now.since(entry.since);
             entry.of_type.task_execution.observe(took);
             entry.slow.ended(&entry.run, took, done.history_size_bytes);
-            self.counts.recent.told(now, entry.run.bytes());
+            for of_this_run in brings(done) {
+                let run = if of_this_run { entry.run.bytes() } else { Bytes::new() };
+                self.counts.recent.told(now, run);
+            }
         }
         self.counts.workflow_tasks.processed();
     }
@@ -177,6 +182,39 @@ impl Held {
         };
         self.metrics.cache.size.set(total);
     }
+}
+
+/// Timers that fire this soon may bring their task while polls of a worker that ends are still open.
+const SOON: Duration = SETTLING;
+
+/// What brings tasks at once, of this run (`true`) or of others. Most of what a workflow says brings none.
+fn brings(done: &TaskCompletion) -> impl Iterator<Item = bool> {
+    use api::command::Attributes as A;
+    let commands = done.commands.iter().filter_map(|command| match command.attributes.as_ref()? {
+        A::ScheduleActivityTaskCommandAttributes(_) | A::RequestCancelActivityTaskCommandAttributes(_) => {
+            Some(true)
+        }
+        A::StartTimerCommandAttributes(timer) => {
+            let encoded = timer.start_to_fire_timeout.as_deref().unwrap_or_default();
+            let time = prost_types::Duration::decode(encoded).ok().and_then(|it| Duration::try_from(it).ok());
+            time.is_some_and(|time| time <= SOON).then_some(true)
+        }
+        A::ContinueAsNewWorkflowExecutionCommandAttributes(_)
+        | A::StartChildWorkflowExecutionCommandAttributes(_)
+        | A::SignalExternalWorkflowExecutionCommandAttributes(_)
+        | A::RequestCancelExternalWorkflowExecutionCommandAttributes(_)
+        | A::ScheduleNexusOperationCommandAttributes(_)
+        | A::RequestCancelNexusOperationCommandAttributes(_) => Some(false),
+        A::CompleteWorkflowExecutionCommandAttributes(_)
+        | A::FailWorkflowExecutionCommandAttributes(_)
+        | A::CancelWorkflowExecutionCommandAttributes(_)
+        | A::CancelTimerCommandAttributes(_)
+        | A::RecordMarkerCommandAttributes(_)
+        | A::UpsertWorkflowSearchAttributesCommandAttributes(_)
+        | A::ProtocolMessageCommandAttributes(_)
+        | A::ModifyWorkflowPropertiesCommandAttributes(_) => None,
+    });
+    done.force_new_task.then_some(true).into_iter().chain(commands)
 }
 
 fn text(bytes: &[u8]) -> String {

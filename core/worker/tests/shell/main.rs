@@ -7,6 +7,7 @@ mod ending;
 mod nexus;
 mod replays;
 mod server;
+mod settling;
 mod workflows;
 
 use outlast_worker::{TaskTypes, WorkerConfig};

@@ -46,7 +46,7 @@ fn cached() -> WorkerConfig {
     WorkerConfig { max_cached_workflows: 10, ..config(types) }
 }
 
-fn worker(server: &Arc<Server>) -> Worker {
+pub fn worker(server: &Arc<Server>) -> Worker {
     Worker::new(server.client(), cached()).unwrap()
 }
 
@@ -123,7 +123,7 @@ fn task(run: &str, token: &'static str, events: Vec<HistoryEvent>) -> api::PollW
     }
 }
 
-fn first(run: &str) -> api::PollWorkflowTaskQueueResponse {
+pub fn first(run: &str) -> api::PollWorkflowTaskQueueResponse {
     let [scheduled, begun] = task_events(2);
     task(run, "t1", vec![started(run), scheduled, begun])
 }
@@ -160,14 +160,14 @@ pub fn is_eviction(activation: &WorkflowActivation) -> bool {
 }
 
 /// Takes the next activation and answers it so.
-async fn answer(worker: &Worker, with: Vec<Command>) -> WorkflowActivation {
+pub async fn answer(worker: &Worker, with: Vec<Command>) -> WorkflowActivation {
     let activation = worker.poll_workflow_activation().await.unwrap();
     worker.complete_workflow_activation(commands(&activation.run_id, with)).unwrap();
     activation
 }
 
 /// Answers evictions until the worker says that it is over.
-async fn evictions(worker: &Worker) -> usize {
+pub async fn evictions(worker: &Worker) -> usize {
     let mut count = 0;
     loop {
         match worker.poll_workflow_activation().await {
@@ -182,7 +182,7 @@ async fn evictions(worker: &Worker) -> usize {
     }
 }
 
-async fn completed(server: &Server) -> api::RespondWorkflowTaskCompletedRequest {
+pub async fn completed(server: &Server) -> api::RespondWorkflowTaskCompletedRequest {
     server.heard(COMPLETED).await
 }
 
@@ -397,7 +397,7 @@ async fn a_query_s_answer_that_is_too_large_becomes_a_failure_that_says_so() {
     assert!(said.error_message.contains("larger than max"), "{}", said.error_message);
 }
 
-fn schedule(seq: u32) -> Command {
+pub fn schedule(seq: u32) -> Command {
     Command::ScheduleActivity(ScheduleActivity {
         seq,
         activity_id: seq.to_string(),
