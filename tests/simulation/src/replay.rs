@@ -87,6 +87,7 @@ pub fn play(
                 let completion = lang::WorkflowActivationCompletion {
                     run_id: activation.run_id,
                     status: Some(Status::Successful(success)),
+                    ..Default::default()
                 };
                 shard.handle(Time::default(), Input::Completed(completion));
             }

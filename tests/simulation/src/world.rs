@@ -326,6 +326,7 @@ impl World {
         self.handle(Input::Completed(lang::WorkflowActivationCompletion {
             run_id: id.bytes(),
             status: Some(status),
+            ..Default::default()
         }));
     }
 
