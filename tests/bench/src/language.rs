@@ -57,6 +57,7 @@ impl Language {
         lang::WorkflowActivationCompletion {
             run_id: activation.run_id,
             status: Some(Status::Successful(success)),
+            ..Default::default()
         }
     }
 
