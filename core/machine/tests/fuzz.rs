@@ -228,7 +228,11 @@ impl World {
             _ => Some(Status::Successful(lang::WorkflowCompletionSuccess { commands, ..Default::default() })),
         };
         let run_id = activation.run_id.clone();
-        self.give(Input::Completed(lang::WorkflowActivationCompletion { run_id, status }));
+        self.give(Input::Completed(lang::WorkflowActivationCompletion {
+            run_id,
+            status,
+            ..Default::default()
+        }));
     }
 
     fn some_reply(&mut self, task: Option<(Ticket, RunId)>) -> Reply {

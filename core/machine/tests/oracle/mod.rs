@@ -190,6 +190,7 @@ pub fn play_in_pages(case: &Case, page_events: usize) -> Played {
                 let completion = lang::WorkflowActivationCompletion {
                     run_id: activation.run_id,
                     status: Some(lang::workflow_activation_completion::Status::Successful(success)),
+                    ..Default::default()
                 };
                 shard.handle(Time::default(), Input::Completed(completion));
             }

@@ -103,7 +103,10 @@ impl Stage {
             "lang" => self.lang(after),
             "lang-nothing" => {
                 let run_id = self.current.clone().into();
-                self.give(Input::Completed(lang::WorkflowActivationCompletion { run_id, status: None }));
+                self.give(Input::Completed(lang::WorkflowActivationCompletion {
+                    run_id,
+                    ..Default::default()
+                }));
             }
             "lang-fail" => self.lang_fail(rest),
             "answer" => self.answer_query(rest),
@@ -291,7 +294,11 @@ impl Stage {
 
     fn completed(&mut self, status: lang::workflow_activation_completion::Status) {
         let run_id = self.current.clone().into();
-        self.give(Input::Completed(lang::WorkflowActivationCompletion { run_id, status: Some(status) }));
+        self.give(Input::Completed(lang::WorkflowActivationCompletion {
+            run_id,
+            status: Some(status),
+            ..Default::default()
+        }));
     }
 
     fn reported(&mut self, reply: Reply) {
