@@ -66,11 +66,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("outlast.api.Failure.reset_workflow_failure_info", "the same"),
     ("outlast.api.Failure.nexus_handler_failure_info", "the same"),
     ("outlast.lang.Failed.cause", "said by an activity's completion; no workflow is told"),
-    (
-        "outlast.lang.WorkflowActivationCompletion.payload_download_metrics",
-        "for the shell's metrics, not for a run",
-    ),
-    ("outlast.lang.WorkflowActivationCompletion.payload_upload_metrics", "the same"),
 ];
 
 /// Messages and enums by full name.
