@@ -1,6 +1,7 @@
 //! The half of a worker that runs Nexus tasks: one loop that owns the pure table, makes its calls and hands tasks to
 //! the language.
 
+mod older;
 mod table;
 
 use std::collections::BTreeMap;
@@ -216,9 +217,17 @@ fn slot_use(request: Option<&request::Variant>) -> SlotUse {
     SlotUse::Nexus { service, operation }
 }
 
-/// A duration in the words of Nexus: a number and one of `ms`, `s`, `m`, `h`; several of them add up.
+/// A duration in the words of Nexus: a number and one of `ms`, `s`, `m`, `h`; several of them add up. What is left of a time
+/// that is over may be less than nothing.
 fn span(text: &str) -> Option<Duration> {
-    let mut rest = text.trim();
+    let text = text.trim();
+    if let Some(beyond) = text.strip_prefix('-') {
+        return span(beyond).map(|_| Duration::ZERO);
+    }
+    if text.is_empty() {
+        return None;
+    }
+    let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
         let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -238,7 +247,7 @@ fn span(text: &str) -> Option<Duration> {
         total = total.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
         rest = after;
     }
-    Some(total).filter(|total| !total.is_zero())
+    Some(total)
 }
 
 #[cfg(test)]
@@ -255,8 +264,15 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_is_over_is_no_time() {
+        for text in ["0s", "-3s", "-153.872µs"] {
+            assert_eq!(span(text), Some(Duration::ZERO), "{text}");
+        }
+    }
+
+    #[test]
     fn a_timeout_that_says_nothing_is_none() {
-        for text in ["", "soon", "10", "s", "-3s", "0s", "1 s", "3w", "1e400s"] {
+        for text in ["", "-", "soon", "10", "s", "-soon", "1 s", "3w", "1e400s"] {
             assert_eq!(span(text), None, "{text}");
         }
     }

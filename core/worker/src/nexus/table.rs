@@ -7,8 +7,10 @@ use bytes::Bytes;
 use outlast_machine::time::Time;
 use outlast_proto::coresdk::nexus::nexus_task_completion::Status;
 use outlast_proto::coresdk::nexus::{CancelNexusTask, NexusTaskCancelReason};
-use outlast_proto::temporal::api::failure::v1::{Failure, failure::FailureInfo};
+use outlast_proto::temporal::api::failure::v1::Failure;
 use outlast_proto::temporal::api::nexus::v1::{HandlerError, Response, response};
+
+use super::older;
 
 /// What a request asks for: its answer must be of the same kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +119,7 @@ impl Table {
         let report = match status {
             Status::AckCancel(_) => return self.remove(token),
             Status::Completed(response) if entry.kind.fits(&response) => {
+                let response = if entry.failures { response } else { older::response(response) };
                 Report::Completed { response: Box::new(response), poller_group }
             }
             Status::Completed(_) => Report::Error { error: Box::new(wrong_kind(entry.kind)), poller_group },
@@ -125,7 +128,9 @@ impl Table {
             Status::Failure(failure) if entry.failures => {
                 Report::Failure { failure: Box::new(failure), poller_group }
             }
-            Status::Failure(failure) => Report::Error { error: Box::new(older_form(failure)), poller_group },
+            Status::Failure(failure) => {
+                Report::Error { error: Box::new(older::error(failure)), poller_group }
+            }
         };
         entry.reporting = true;
         if let Some(at) = entry.deadline.take() {
@@ -177,20 +182,6 @@ impl Kind {
             (Kind::Start | Kind::Cancel, _) => false,
         }
     }
-}
-
-/// For callers that know handler errors only: their type and retry behaviour are in the failure, the rest is text.
-fn older_form(failure: Failure) -> HandlerError {
-    let (error_type, retry_behavior) = match &failure.failure_info {
-        Some(FailureInfo::NexusHandlerFailureInfo(info)) => (info.r#type.clone(), info.retry_behavior),
-        Some(_) | None => ("INTERNAL".into(), 0),
-    };
-    let text = outlast_proto::temporal::api::nexus::v1::Failure {
-        message: failure.message,
-        stack_trace: failure.stack_trace,
-        ..Default::default()
-    };
-    HandlerError { error_type, failure: Some(text), retry_behavior }
 }
 
 fn wrong_kind(kind: Kind) -> HandlerError {

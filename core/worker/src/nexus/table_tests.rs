@@ -1,7 +1,7 @@
 //! Stories of Nexus tasks: what the language and the clock did, and what came out.
 
 use super::*;
-use outlast_proto::temporal::api::failure::v1::NexusHandlerFailureInfo;
+use outlast_proto::temporal::api::failure::v1::{NexusHandlerFailureInfo, failure::FailureInfo};
 use outlast_proto::temporal::api::nexus::v1::{CancelOperationResponse, StartOperationResponse};
 
 fn at(seconds: u64) -> Time {
