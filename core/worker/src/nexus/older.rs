@@ -86,7 +86,7 @@ mod tests {
 
     fn details(of: &nexus::Failure) -> &str {
         assert_eq!(of.metadata["type"], TYPE);
-        std::str::from_utf8(&of.details).unwrap()
+        std::str::from_utf8(&of.details).expect("it is JSON")
     }
 
     #[test]
