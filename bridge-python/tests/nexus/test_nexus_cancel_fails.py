@@ -184,6 +184,7 @@ async def test_a_handler_that_will_not_cancel(port: Port, how: NexusOperationCan
     refused = story.attributes(FAILED).failure
     assert refused.nexus_handler_failure_info.type == "BAD_REQUEST"
     assert refused.cause.message == "never"
+    assert refused.cause.nexus_handler_failure_info.type == "BAD_REQUEST"
 
 
 class Noting(OperationHandler[str, str]):
