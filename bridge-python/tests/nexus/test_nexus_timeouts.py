@@ -154,3 +154,12 @@ async def test_an_operation_without_timeouts_may_take_its_time(port: Port) -> No
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(handle.result(), 1)
         await handle.terminate()
+
+
+@pytest.mark.parametrize("operation", ["waits", "waits_in_a_thread"])
+async def test_a_start_whose_time_is_over_when_it_comes_is_cancelled_at_once(port: Port, operation: str) -> None:
+    """The server keeps two seconds for itself, and says that what is left is less than nothing."""
+    slow = Slow()
+    error = await asyncio.wait_for(timed_out(port, slow, operation, schedule_to_close_timeout=2), 8)
+    assert error.type == TimeoutType.SCHEDULE_TO_CLOSE
+    assert set(slow.heard) == {"TIMED_OUT"}
