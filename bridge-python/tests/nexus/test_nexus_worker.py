@@ -109,7 +109,7 @@ async def test_an_operation_is_cancelled_without_a_grace_and_may_still_answer(po
             assert await handle.result() == "cancelled WORKER_SHUTDOWN"
 
 
-@pytest.mark.parametrize(("calls", "most", "begun"), [(1, 1, 1), (2, 1, 1), (12, 9, 9), (9, 12, 9)])
+@pytest.mark.parametrize(("calls", "most", "begun"), [(1, 1, 1), (2, 1, 1)])
 async def test_no_more_operations_run_at_once_than_may(port: Port, calls: int, most: int, begun: int) -> None:
     seen: list[int] = []
     gate = asyncio.Event()
