@@ -15,6 +15,7 @@ SETTINGS = [
     "frontend.enableExecuteMultiOperation=true",
     "frontend.activityAPIsEnabled=true",
     "activity.enableStandalone=true",
+    "activity.enableCallbacks=true",
     "nexusoperation.enableStandalone=true",
     "component.nexusoperations.recordCancelRequestCompletionEvents=true",
     "history.enableChasm=true",
