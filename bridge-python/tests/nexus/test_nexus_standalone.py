@@ -218,7 +218,7 @@ async def test_an_id_that_is_taken(port: Port) -> None:
             assert (await first.describe()).operation_token
 
         await eventually(running)
-        workflow_handle = port.client.get_workflow_handle_for(Kept.run, kept)
+        workflow_handle = port.client.get_workflow_handle(kept)
         await workflow_handle.start_update(Kept.release, wait_for_stage=WorkflowUpdateStage.COMPLETED)
         assert await first.result() == await second.result() == Parcel(kept)
 

@@ -31,10 +31,13 @@ class Slow:
     def __init__(self) -> None:
         self.heard: list[str | None] = []
         self.told = threading.Event()
+        self.over = threading.Event()
 
     def hear(self, reason: str | None) -> None:
+        """Returns only when the caller has ended: an answer could still come in time."""
         self.heard.append(reason)
         self.told.set()
+        self.over.wait(10)
 
 
 class Started(OperationHandler[None, None]):
@@ -48,7 +51,7 @@ class Started(OperationHandler[None, None]):
 
     async def cancel(self, ctx: CancelOperationContext, token: str) -> None:
         await asyncio.wait_for(ctx.task_cancellation.wait_until_cancelled(), 10)
-        self.slow.hear(ctx.task_cancellation.cancellation_reason())
+        await asyncio.to_thread(self.slow.hear, ctx.task_cancellation.cancellation_reason())
 
 
 def service(slow: Slow) -> Any:
@@ -59,9 +62,9 @@ def service(slow: Slow) -> Any:
             try:
                 await asyncio.wait_for(ctx.task_cancellation.wait_until_cancelled(), 10)
             except asyncio.CancelledError:
-                slow.hear("CancelledError")
+                slow.heard.append("CancelledError")
                 raise
-            slow.hear(ctx.task_cancellation.cancellation_reason())
+            await asyncio.to_thread(slow.hear, ctx.task_cancellation.cancellation_reason())
 
         @sync_operation
         def waits_in_a_thread(self, ctx: StartOperationContext, _: None) -> None:
@@ -98,13 +101,16 @@ async def timed_out(port: Port, slow: Slow, operation: str, cancel: bool = False
         ) as worker:
             endpoint = unique("endpoint")
             await port.env.create_nexus_endpoint(endpoint, worker.task_queue)
-            with pytest.raises(WorkflowFailureError) as caught:
-                await port.client.execute_workflow(
-                    Calling.run,
-                    args=[endpoint, operation, cancel, timeouts],
-                    id=unique(),
-                    task_queue=worker.task_queue,
-                )
+            try:
+                with pytest.raises(WorkflowFailureError) as caught:
+                    await port.client.execute_workflow(
+                        Calling.run,
+                        args=[endpoint, operation, cancel, timeouts],
+                        id=unique(),
+                        task_queue=worker.task_queue,
+                    )
+            finally:
+                slow.over.set()
             if operation.startswith("waits"):
                 assert await asyncio.to_thread(slow.told.wait, 10)
     cause = caught.value.cause

@@ -236,7 +236,7 @@ async def test_calls_are_counted_by_the_task_queue_that_they_name(address: str) 
     started, signalled, updated = unique("started"), unique("signalled"), unique("updated")
     handle = await client.start_workflow("Nobody", id=unique(), task_queue=started)
     with_signal = await client.start_workflow("Nobody", id=unique(), task_queue=signalled, start_signal="now")
-    start = WithStartWorkflowOperation(
+    start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
         "Nobody", id=unique(), task_queue=updated, id_conflict_policy=WorkflowIDConflictPolicy.FAIL
     )
     with pytest.raises(WorkflowUpdateRPCTimeoutOrCancelledError):

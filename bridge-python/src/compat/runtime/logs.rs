@@ -70,6 +70,9 @@ fn alias(target: &str) -> Cow<'_, str> {
         let rest = target.strip_prefix(name)?;
         (rest.is_empty() || rest.starts_with("::")).then_some(rest)
     };
+    if matches!(target, "outlast_worker::sizes" | "outlast_client::sizes") {
+        return "temporalio_common::payload_limits".into();
+    }
     if let Some(rest) = of_crate("outlast_worker") {
         if rest == "::workflow::slow" {
             return "temporalio_sdk_core::worker::workflow::managed_run".into();
@@ -191,6 +194,7 @@ mod tests {
         for (own, known) in [
             ("outlast_worker::workflow::held", "temporalio_sdk_core::worker::workflow"),
             ("outlast_worker::workflow::slow", "temporalio_sdk_core::worker::workflow::managed_run"),
+            ("outlast_worker::sizes", "temporalio_common::payload_limits"),
             ("outlast_worker::activity", "temporalio_sdk_core::activity"),
             ("outlast_machine", "temporalio_sdk_core"),
             ("outlast_client::retry", "temporalio_client::retry"),

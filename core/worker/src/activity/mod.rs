@@ -159,7 +159,7 @@ impl Loop {
                 match result {
                     Ok(()) => {}
                     Err(error) if error.code == Code::NotFound => {
-                        tracing::debug!(%error, "an activity was over before its result came");
+                        tracing::warn!(%error, "an activity was over before its result came");
                     }
                     Err(error) => {
                         tracing::warn!(%error, "the result of an activity did not reach the server")

@@ -104,7 +104,7 @@ impl Loop {
                 match result {
                     Ok(()) => {}
                     Err(error) if error.code == Code::NotFound => {
-                        tracing::debug!(%error, "a Nexus task was over before its answer came");
+                        tracing::warn!(%error, "a Nexus task was over before its answer came");
                     }
                     Err(error) => {
                         tracing::warn!(%error, "the answer of a Nexus task did not reach the server")

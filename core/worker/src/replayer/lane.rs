@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{Item, MORE, Pages, ReplayError, Shared};
 use crate::clock::Clock;
+use crate::workflow::warn_of;
 
 /// Nothing else waits for a lane's only task.
 const TICKET: Ticket = Ticket(1);
@@ -124,15 +125,21 @@ impl Lane {
                     let report = LocalReport { name: task.name, took: Default::default(), result };
                     self.handle(Input::Local(run, report));
                 }
-                Output::Complete(run, _) | Output::Fail(run, _) | Output::Answer(run, _) => {
-                    // A replay answers nobody; what the machine would say is taken as said.
-                    let reply = Reply::Accepted { task: None, reset_history_event_id: 0 };
-                    self.handle(Input::Reported(run, reply));
+                Output::Complete(run, _) | Output::Answer(run, _) => self.reported(run),
+                Output::Fail(run, failed) => {
+                    warn_of(&run, &failed);
+                    self.reported(run);
                 }
                 Output::CancelLocal(..) | Output::Note(..) => {}
             }
         }
         next
+    }
+
+    /// A replay answers nobody; what the machine would say is taken as said.
+    fn reported(&mut self, run: RunId) {
+        let reply = Reply::Accepted { task: None, reset_history_event_id: 0 };
+        self.handle(Input::Reported(run, reply));
     }
 
     /// The history has been shown. The run leaves now, unless it does so by itself, with a reason of its own.

@@ -109,10 +109,7 @@ impl Held {
 
     pub(super) fn fails(&self, now: Time, run: &RunId, failed: &TaskFailure) {
         self.counts.recent.told(now, run.bytes());
-        // Its details may be private: they are not for a log.
-        let failure = Failure::decode(&*failed.failure).unwrap_or_default();
-        let failure = format!("{}\n{}", failure.message, failure.stack_trace);
-        tracing::warn!(run_id = %run, failure = failure.trim_end(), "Failing workflow task");
+        warn_of(run, failed);
         if let Some(entry) = self.tasks.get(&failed.ticket) {
             entry.slow.ended(run, now.since(entry.since), failed.history_size_bytes);
         }
@@ -157,7 +154,7 @@ impl Held {
             }
             (Note::FailureHeldBack { attempt, cause, message }, _) => {
                 let failure = message;
-                tracing::warn!(run_id = %run, attempt, failure, "a workflow task failed again; the server will time it out");
+                tracing::debug!(run_id = %run, attempt, failure, "a workflow task failed again; the server will time it out");
                 self.failed(of_type, *cause);
             }
             (Note::PatchesTooLarge, _) => {
@@ -182,6 +179,14 @@ impl Held {
         };
         self.metrics.cache.size.set(total);
     }
+}
+
+/// A workflow task failed, live or on replay.
+pub(crate) fn warn_of(run: &RunId, failed: &TaskFailure) {
+    // Its details may be private: they are not for a log.
+    let failure = Failure::decode(&*failed.failure).unwrap_or_default();
+    let failure = format!("{}\n{}", failure.message, failure.stack_trace);
+    tracing::warn!(run_id = %run, failure = failure.trim_end(), "Failing workflow task");
 }
 
 /// Timers that fire this soon may bring their task while polls of a worker that ends are still open.

@@ -193,7 +193,7 @@ impl Loop {
                 }
                 let reply = match reply {
                     Ok(accepted) => self.accepted(ticket, accepted, eager),
-                    Err(error) => refused(error),
+                    Err(error) => not_completed(&run, error),
                 };
                 Some(Input::Reported(run, reply))
             }
@@ -239,6 +239,16 @@ fn reserve(eager: Option<&Eager>, commands: &mut [api::Command]) -> Vec<Permit> 
         }
     }
     permits
+}
+
+fn not_completed(run: &RunId, error: Error) -> Reply {
+    let text = error.to_string();
+    let reply = refused(error);
+    // News that came meanwhile are in the next task: nothing is wrong.
+    if !matches!(reply, Reply::UnhandledCommand) {
+        tracing::warn!(run_id = %run, error = text, "Error while completing workflow activation");
+    }
+    reply
 }
 
 fn told(result: Result<(), Error>) -> Reply {
