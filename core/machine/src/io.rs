@@ -175,7 +175,7 @@ pub enum Note {
     StickyMiss,
     /// A run was evicted to make room.
     ForcedEviction,
-    /// A task failed and its failure was not reported, since it was not its first attempt.
+    /// A task failed and its failure was not reported: it was not its first attempt, or it is a replay.
     FailureHeldBack {
         /// The attempt of the task.
         attempt: u32,

@@ -110,19 +110,17 @@ impl Run {
         self.evict_if_done();
     }
 
-    /// Reports that the task failed. Only a first attempt is reported: the server then slows down further ones.
+    /// Reports that the task failed. Only a first attempt is reported: the server then slows down further ones. That of a replay
+    /// has nobody to report to.
     fn fail(&mut self, cause: i32, failure: Bytes, message: String) {
         self.playing = None;
         let Some(held) = &self.task else { return };
-        if held.source == Source::Replay {
-            self.done();
-            return;
-        }
-        if held.is_query() {
+        let replayed = held.source == Source::Replay;
+        if held.is_query() && !replayed {
             self.answer_legacy(QueryResult::Failed { failure, cause });
             return;
         }
-        if held.attempt > 1 {
+        if replayed || held.attempt > 1 {
             let note = Note::FailureHeldBack { attempt: held.attempt, cause, message };
             self.out.push_back(Output::Note(self.id.clone(), note));
             self.done();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use outlast_machine::Config;
 use outlast_machine::io::{
-    Eviction, Fetch, FetchFailed, Input, LocalReport, LocalResult, Output, Page, Reply, RunId, Ticket,
+    Eviction, Fetch, FetchFailed, Input, LocalReport, LocalResult, Note, Output, Page, Reply, RunId, Ticket,
 };
 use outlast_machine::shard::{Shard, replay_task};
 use outlast_proto::lens::lang;
@@ -125,21 +125,16 @@ impl Lane {
                     let report = LocalReport { name: task.name, took: Default::default(), result };
                     self.handle(Input::Local(run, report));
                 }
-                Output::Complete(run, _) | Output::Answer(run, _) => self.reported(run),
-                Output::Fail(run, failed) => {
-                    warn_of(&run, &failed);
-                    self.reported(run);
+                Output::Complete(run, _) | Output::Fail(run, _) | Output::Answer(run, _) => {
+                    // A replay answers nobody; what the machine would say is taken as said.
+                    let reply = Reply::Accepted { task: None, reset_history_event_id: 0 };
+                    self.handle(Input::Reported(run, reply));
                 }
+                Output::Note(run, Note::FailureHeldBack { message, .. }) => warn_of(&run, &message),
                 Output::CancelLocal(..) | Output::Note(..) => {}
             }
         }
         next
-    }
-
-    /// A replay answers nobody; what the machine would say is taken as said.
-    fn reported(&mut self, run: RunId) {
-        let reply = Reply::Accepted { task: None, reset_history_event_id: 0 };
-        self.handle(Input::Reported(run, reply));
     }
 
     /// The history has been shown. The run leaves now, unless it does so by itself, with a reason of its own.

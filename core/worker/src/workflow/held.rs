@@ -109,7 +109,9 @@ impl Held {
 
     pub(super) fn fails(&self, now: Time, run: &RunId, failed: &TaskFailure) {
         self.counts.recent.told(now, run.bytes());
-        warn_of(run, failed);
+        // Its details may be private: they are not for a log.
+        let failure = Failure::decode(&*failed.failure).unwrap_or_default();
+        warn_of(run, format!("{}\n{}", failure.message, failure.stack_trace).trim_end());
         if let Some(entry) = self.tasks.get(&failed.ticket) {
             entry.slow.ended(run, now.since(entry.since), failed.history_size_bytes);
         }
@@ -182,11 +184,8 @@ impl Held {
 }
 
 /// A workflow task failed, live or on replay.
-pub(crate) fn warn_of(run: &RunId, failed: &TaskFailure) {
-    // Its details may be private: they are not for a log.
-    let failure = Failure::decode(&*failed.failure).unwrap_or_default();
-    let failure = format!("{}\n{}", failure.message, failure.stack_trace);
-    tracing::warn!(run_id = %run, failure = failure.trim_end(), "Failing workflow task");
+pub(crate) fn warn_of(run: &RunId, failure: &str) {
+    tracing::warn!(run_id = %run, failure, "Failing workflow task");
 }
 
 /// Timers that fire this soon may bring their task while polls of a worker that ends are still open.
