@@ -12,6 +12,7 @@ use outlast_proto::temporal::api::failure::v1::{Failure, failure::FailureInfo};
 
 use crate::counts::Counts;
 use crate::permits::Permit;
+use crate::recent::Of;
 use crate::slots::SlotUse;
 use crate::telemetry::{ActivityMetrics, LocalActivityMetrics, WorkerMetrics};
 
@@ -81,7 +82,7 @@ impl Held {
         let counts = match &entry.of_type {
             Measured::Remote(of_type) => {
                 if !matches!(status, Status::WillCompleteAsync(_)) {
-                    self.counts.recent.told(now, entry.run.clone());
+                    self.counts.recent.told(now, Of::Run(entry.run.clone()));
                 }
                 of_type.execution.observe(ran);
                 match status {

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::counts::Counts;
 use crate::handout::Handout;
 use crate::permits::Permit;
+use crate::recent::Of;
 use crate::remote::Remote;
 use crate::slots::SlotUse;
 use crate::telemetry::WorkerMetrics;
@@ -89,8 +90,7 @@ impl Loop {
             Arrival::Task(task, permit) => self.start(now, *task, permit),
             Arrival::Completed(token, status) => {
                 self.measure(now, &token, &status);
-                // Of whichever workflow asked for it; its run is not told.
-                self.counts.recent.told(now, Bytes::new());
+                self.counts.recent.told(now, Of::Waiting);
                 self.table.handle(now, table::Input::Completed(token, status));
             }
             Arrival::ShutDown(grace) => self.table.handle(now, table::Input::ShutDown(grace)),

@@ -160,7 +160,13 @@ impl Shared {
         let vitals = &self.vitals;
         let all = [&vitals.workflow_tasks, &vitals.activities, &vitals.nexus_tasks];
         let held = all.into_iter().any(|permits| permits.slots().counts().used > 0);
-        !held && !vitals.counts.recent.may_bring(now, SETTLING)
+        !held && !vitals.counts.recent.may_bring(now, SETTLING, self.holds_runs())
+    }
+
+    /// Whether tasks of runs that are under way may come here. Without a cache there is no telling.
+    fn holds_runs(&self) -> bool {
+        let cached = || self.vitals.counts.cached_runs.load(Ordering::Relaxed) > 0;
+        self.workflows.is_some() && (self.config.max_cached_workflows == 0 || cached())
     }
 
     /// Halves that have ended need not know that the worker ends, or how long they have.

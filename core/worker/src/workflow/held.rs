@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use outlast_machine::io::{Closed, Note, RunId, TaskCompletion, TaskFailure, Ticket};
 use outlast_machine::time::Time;
 use outlast_proto::lens::{api, lang};
@@ -16,6 +15,7 @@ use prost::Message;
 use super::slow;
 use crate::counts::Counts;
 use crate::permits::Permit;
+use crate::recent::Of;
 use crate::shutdown::SETTLING;
 use crate::slots::SlotUse;
 use crate::telemetry::{WorkerMetrics, WorkflowMetrics};
@@ -94,10 +94,7 @@ impl Held {
             let took = now.since(entry.since);
             entry.of_type.task_execution.observe(took);
             entry.slow.ended(&entry.run, took, done.history_size_bytes);
-            for of_this_run in brings(done) {
-                let run = if of_this_run { entry.run.bytes() } else { Bytes::new() };
-                self.counts.recent.told(now, run);
-            }
+            brings(&entry.run, done).for_each(|of| self.counts.recent.told(now, of));
         }
         self.counts.workflow_tasks.processed();
     }
@@ -108,7 +105,7 @@ impl Held {
     }
 
     pub(super) fn fails(&self, now: Time, run: &RunId, failed: &TaskFailure) {
-        self.counts.recent.told(now, run.bytes());
+        self.counts.recent.told(now, Of::Run(run.bytes()));
         // Its details may be private: they are not for a log.
         let failure = Failure::decode(&*failed.failure).unwrap_or_default();
         warn_of(run, format!("{}\n{}", failure.message, failure.stack_trace).trim_end());
@@ -191,24 +188,25 @@ pub(crate) fn warn_of(run: &RunId, failure: &str) {
 /// Timers that fire this soon may bring their task while polls of a worker that ends are still open.
 const SOON: Duration = SETTLING;
 
-/// What brings tasks at once, of this run (`true`) or of others. Most of what a workflow says brings none.
-fn brings(done: &TaskCompletion) -> impl Iterator<Item = bool> {
+/// What brings tasks at once. Most of what a workflow says brings none.
+fn brings(run: &RunId, done: &TaskCompletion) -> impl Iterator<Item = Of> {
+    let own = || Some(Of::Run(run.bytes()));
     use api::command::Attributes as A;
-    let commands = done.commands.iter().filter_map(|command| match command.attributes.as_ref()? {
+    let commands = done.commands.iter().filter_map(move |command| match command.attributes.as_ref()? {
         A::ScheduleActivityTaskCommandAttributes(_) | A::RequestCancelActivityTaskCommandAttributes(_) => {
-            Some(true)
+            own()
         }
         A::StartTimerCommandAttributes(timer) => {
             let encoded = timer.start_to_fire_timeout.as_deref().unwrap_or_default();
             let time = prost_types::Duration::decode(encoded).ok().and_then(|it| Duration::try_from(it).ok());
-            time.is_some_and(|time| time <= SOON).then_some(true)
+            if time.is_some_and(|time| time <= SOON) { own() } else { None }
         }
         A::ContinueAsNewWorkflowExecutionCommandAttributes(_)
         | A::StartChildWorkflowExecutionCommandAttributes(_)
-        | A::SignalExternalWorkflowExecutionCommandAttributes(_)
-        | A::RequestCancelExternalWorkflowExecutionCommandAttributes(_)
         | A::ScheduleNexusOperationCommandAttributes(_)
-        | A::RequestCancelNexusOperationCommandAttributes(_) => Some(false),
+        | A::RequestCancelNexusOperationCommandAttributes(_) => Some(Of::New),
+        A::SignalExternalWorkflowExecutionCommandAttributes(_)
+        | A::RequestCancelExternalWorkflowExecutionCommandAttributes(_) => Some(Of::Waiting),
         A::CompleteWorkflowExecutionCommandAttributes(_)
         | A::FailWorkflowExecutionCommandAttributes(_)
         | A::CancelWorkflowExecutionCommandAttributes(_)
@@ -218,7 +216,8 @@ fn brings(done: &TaskCompletion) -> impl Iterator<Item = bool> {
         | A::ProtocolMessageCommandAttributes(_)
         | A::ModifyWorkflowPropertiesCommandAttributes(_) => None,
     });
-    done.force_new_task.then_some(true).into_iter().chain(commands)
+    let more = if done.force_new_task { own() } else { None };
+    more.into_iter().chain(commands)
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use outlast_proto::coresdk::workflow_commands::workflow_command::Variant as Command;
 use outlast_proto::coresdk::workflow_commands::{ContinueAsNewWorkflowExecution, StartTimer};
+use outlast_proto::temporal::api::workflowservice::v1 as api;
 use outlast_worker::Ending;
 use tokio::time::Instant;
 
+use crate::ending::{done, task};
 use crate::server::Server;
 use crate::workflows::{answer, complete, completed, evictions, first, schedule, timer, worker};
 
@@ -47,4 +49,31 @@ async fn what_may_bring_one_keeps_polls_open_for_a_moment() {
         let took = ends_after(vec![command.clone()]).await;
         assert!((SETTLING / 2..=SETTLING * 3 / 2).contains(&took), "{took:?} {command:?}");
     }
+}
+
+/// The time that a worker's end takes which just gave an activity's result, of a run that it has cached or not.
+async fn ends_after_a_result(cached: bool) -> Duration {
+    let server = Server::new();
+    let worker = worker(&server);
+    if cached {
+        server.give("PollWorkflowTaskQueue", &first("r1"));
+        answer(&worker, vec![timer()]).await;
+        completed(&server).await;
+    }
+    server.give("PollActivityTaskQueue", &task());
+    worker.poll_activity_task().await.unwrap();
+    worker.complete_activity_task(done()).unwrap();
+    let _: api::RespondActivityTaskCompletedRequest = server.heard("RespondActivityTaskCompleted").await;
+    let before = Instant::now();
+    worker.initiate_shutdown();
+    evictions(&worker).await;
+    assert_eq!(worker.shutdown().await, Ending::Clean);
+    before.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_brings_a_task_only_if_its_run_may_be_here() {
+    assert_eq!(ends_after_a_result(false).await, Duration::ZERO);
+    let took = ends_after_a_result(true).await;
+    assert!((SETTLING / 2..=SETTLING * 3 / 2).contains(&took), "{took:?}");
 }
