@@ -55,7 +55,7 @@ pub(crate) enum Read {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     /// Collecting what is seen, until a task is started.
     Seeing,
     /// The last event started a task: the next tells what became of it.
@@ -82,27 +82,72 @@ pub(crate) struct Feed {
     pub turn: Turn,
 }
 
-impl Default for Feed {
+/// A feed, which takes next to no room while there is nothing to read.
+#[derive(Debug)]
+pub(crate) enum Reader {
+    /// Where it stands.
+    Closed {
+        last_read: EventId,
+        state: State,
+        more: bool,
+    },
+    Open(Box<Feed>),
+}
+
+impl Default for Reader {
     fn default() -> Self {
-        Self {
-            page: Bytes::new(),
-            at: 0,
-            more: false,
-            ahead: None,
-            state: State::Seeing,
-            was_open: false,
-            last_read: EventId(0),
-            turn: Turn::default(),
+        Self::Closed { last_read: EventId(0), state: State::Seeing, more: false }
+    }
+}
+
+impl Reader {
+    /// The feed, where it stood.
+    pub fn open(&mut self) -> &mut Feed {
+        if let Self::Closed { last_read, state, more } = *self {
+            *self = Self::Open(Box::new(Feed {
+                page: Bytes::new(),
+                at: 0,
+                more,
+                ahead: None,
+                state,
+                was_open: false,
+                last_read,
+                turn: Turn::default(),
+            }));
+        }
+        match self {
+            Self::Open(feed) => feed,
+            Self::Closed { .. } => unreachable!("it was opened"),
+        }
+    }
+
+    /// The last event taken in, shown or not.
+    pub fn last_read(&self) -> EventId {
+        match self {
+            Self::Closed { last_read, .. } => *last_read,
+            Self::Open(feed) => feed.ahead.as_ref().map_or(feed.last_read, |e| e.id),
+        }
+    }
+
+    /// Bytes that are held, beyond this.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Closed { .. } => 0,
+            Self::Open(feed) => std::mem::size_of::<Feed>() + feed.bytes(),
+        }
+    }
+
+    /// Gives back what is not needed while nothing is read.
+    pub fn shrink(&mut self) {
+        if let Self::Open(feed) = self
+            && feed.is_empty()
+        {
+            *self = Self::Closed { last_read: feed.last_read, state: feed.state, more: feed.more };
         }
     }
 }
 
 impl Feed {
-    /// The last event taken in, shown or not.
-    pub fn last_read(&self) -> EventId {
-        self.ahead.as_ref().map_or(self.last_read, |e| e.id)
-    }
-
     /// Takes the next page. What was not yet read of the one before is kept.
     pub fn push(&mut self, history: Bytes, more: bool) {
         debug_assert!(self.at == self.page.len(), "a page is pushed when the one before is used up");
@@ -139,18 +184,11 @@ impl Feed {
             + (self.turn.seen.capacity() + self.turn.commands.capacity()) * std::mem::size_of::<Entry>()
     }
 
-    /// Gives back buffers that are empty and large.
-    pub fn shrink(&mut self) {
-        for buffer in [&mut self.turn.seen, &mut self.turn.commands] {
-            if buffer.is_empty() {
-                *buffer = Vec::new();
-            }
-        }
-        self.turn.page = Bytes::new();
-        if self.at == self.page.len() && self.turn.seen.is_empty() && self.ahead.is_none() {
-            self.page = Bytes::new();
-            self.at = 0;
-        }
+    /// Whether nothing is in it but where it stands.
+    fn is_empty(&self) -> bool {
+        let Turn { seen, started, completed, commands, page: _ } = &self.turn;
+        let nothing = seen.is_empty() && commands.is_empty() && started.is_none() && completed.is_none();
+        nothing && self.at == self.page.len() && self.ahead.is_none()
     }
 
     /// Reads on. `rest`: what is left after the last task is a turn too.

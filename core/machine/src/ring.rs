@@ -7,25 +7,32 @@ use std::collections::{BTreeMap, VecDeque};
 const SLACK: usize = 64;
 
 /// From ids to indexes. New ids are usually greater than all before; any other is served too, a little slower.
+///
+/// Most runs never have most kinds of ops: a ring that is not in use takes two words.
 #[derive(Debug, Default)]
 pub(crate) struct Ring {
+    open: Option<Box<Open>>,
+    /// The greatest id ever set.
+    greatest: u64,
+}
+
+/// What is open.
+#[derive(Debug, Default)]
+struct Open {
     /// The id of `window[0]`.
     base: u64,
     window: VecDeque<Option<u32>>,
     /// Entries in the window that are set.
-    open: usize,
+    count: usize,
     /// Ids that were outside the window when they came or when it moved on: old ones that stay open while many others come
     /// and go, or ones far ahead. They stay here, also if the window comes to stretch over them.
     far: BTreeMap<u64, u32>,
-    /// The greatest id ever set.
-    greatest: u64,
 }
 
 impl Ring {
     /// The index of `id`, if it is open.
     pub fn find(&self, id: u64) -> Option<u32> {
-        let near = self.offset(id).and_then(|at| self.window[at]);
-        near.or_else(|| self.far.get(&id).copied())
+        self.open.as_ref()?.find(id)
     }
 
     /// Whether `id` was set at some time, open or not: ids are given out in order.
@@ -36,6 +43,37 @@ impl Ring {
     /// Opens `id`. Returns what stood there.
     pub fn set(&mut self, id: u64, index: u32) -> Option<u32> {
         self.greatest = self.greatest.max(id);
+        self.open.get_or_insert_default().set(id, index)
+    }
+
+    /// Closes `id`.
+    pub fn clear(&mut self, id: u64) -> Option<u32> {
+        self.open.as_mut()?.clear(id)
+    }
+
+    /// Gives back memory that nothing is in.
+    pub fn shrink(&mut self) {
+        self.open.take_if(|open| open.len() == 0);
+    }
+
+    /// How many are open.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.len())
+    }
+}
+
+impl Open {
+    fn len(&self) -> usize {
+        self.count + self.far.len()
+    }
+
+    fn find(&self, id: u64) -> Option<u32> {
+        let near = self.offset(id).and_then(|at| self.window[at]);
+        near.or_else(|| self.far.get(&id).copied())
+    }
+
+    fn set(&mut self, id: u64, index: u32) -> Option<u32> {
         if let Some(before) = self.far.get_mut(&id) {
             return Some(std::mem::replace(before, index));
         }
@@ -44,7 +82,7 @@ impl Ring {
         }
         if let Some(at) = self.offset(id) {
             let before = self.window[at].replace(index);
-            self.open += usize::from(before.is_none());
+            self.count += usize::from(before.is_none());
             return before;
         }
         if id < self.base || id - self.base > (self.window.len() + SLACK) as u64 {
@@ -52,26 +90,19 @@ impl Ring {
         }
         self.window.resize((id - self.base) as usize, None);
         self.window.push_back(Some(index));
-        self.open += 1;
-        self.shrink();
+        self.count += 1;
+        self.close_up();
         None
     }
 
-    /// Closes `id`.
-    pub fn clear(&mut self, id: u64) -> Option<u32> {
+    fn clear(&mut self, id: u64) -> Option<u32> {
         let near = self.offset(id).and_then(|at| self.window[at].take());
         if near.is_none() {
             return self.far.remove(&id);
         }
-        self.open -= 1;
-        self.shrink();
+        self.count -= 1;
+        self.close_up();
         near
-    }
-
-    /// How many are open.
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.open + self.far.len()
     }
 
     fn offset(&self, id: u64) -> Option<usize> {
@@ -80,14 +111,14 @@ impl Ring {
     }
 
     /// Drops closed entries from the front, and moves open ones out while most of the window is closed.
-    fn shrink(&mut self) {
+    fn close_up(&mut self) {
         while let Some(&front) = self.window.front() {
             if let Some(index) = front {
-                if self.window.len() <= SLACK + 8 * self.open {
+                if self.window.len() <= SLACK + 8 * self.count {
                     break;
                 }
                 self.far.insert(self.base, index);
-                self.open -= 1;
+                self.count -= 1;
             }
             self.window.pop_front();
             self.base += 1;
@@ -126,7 +157,20 @@ mod tests {
             ring.clear(id);
         }
         assert_eq!(ring.find(1), Some(7));
-        assert!(ring.window.capacity() < 1024);
+        assert!(ring.open.as_ref().unwrap().window.capacity() < 1024);
+    }
+
+    #[test]
+    fn what_is_not_in_use_takes_no_room() {
+        let mut ring = Ring::default();
+        ring.set(1, 7);
+        ring.shrink();
+        assert_eq!(ring.find(1), Some(7));
+        ring.clear(1);
+        ring.shrink();
+        assert!(ring.open.is_none() && ring.was_set(1));
+        ring.set(2, 8);
+        assert_eq!(ring.find(2), Some(8));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use outlast_proto::lens::lang::workflow_activation_completion::Status;
 use crate::config::Config;
 use crate::event::EventId;
 use crate::fault::Fault;
-use crate::history::{Feed, Read, first_event_id};
+use crate::history::{Read, Reader, first_event_id};
 use crate::io::{
     Closed, Eviction, Fetch, FetchFailed, LocalReport, Note, Output, Page, Reply, RunId, Source, Task,
     TaskCompletion,
@@ -31,16 +31,19 @@ use task::Held;
 pub(crate) struct Run {
     id: RunId,
     workflow: Workflow,
-    feed: Feed,
+    feed: Reader,
     /// How the turn in `feed` is being played; `None`: it is not yet, or no longer.
     playing: Option<Mode>,
     phase: Phase,
-    task: Option<Held>,
+    task: Option<Box<Held>>,
     eviction: Option<Eviction>,
     /// The language has seen this run: it must hear when it is evicted.
     known_to_lang: bool,
     out: VecDeque<Output>,
 }
+
+// What each cached run takes at least.
+const _: () = assert!(std::mem::size_of::<Run>() <= 1300);
 
 /// What is awaited.
 #[derive(Debug)]
@@ -90,7 +93,7 @@ impl Run {
         Self {
             workflow: Workflow::new(id.bytes(), workflow_id, workflow_type, local_executions, config),
             id,
-            feed: Feed::default(),
+            feed: Reader::default(),
             playing: None,
             phase: Phase::Idle,
             task: None,
@@ -159,7 +162,7 @@ impl Run {
             self.workflow.workflow_type = workflow_type;
         }
         let (held, history) = Held::new(task, now);
-        self.task = Some(held);
+        self.task = Some(Box::new(held));
         match self.take_history(history) {
             Ok(()) => self.advance(now, config),
             Err(fault) => self.fault(fault, config),
@@ -184,7 +187,7 @@ impl Run {
                 self.out.push_back(Output::Note(self.id.clone(), Note::StickyHit));
             }
             let more = !held.next_page.is_empty();
-            self.feed.push(history, more);
+            self.feed.open().push(history, more);
             return Ok(());
         }
         if first.is_none() && cached && held.source == Source::Server {
@@ -193,7 +196,7 @@ impl Run {
         self.out.push_back(Output::Note(self.id.clone(), Note::StickyMiss));
         held.tail = Some(history);
         held.next_page = Bytes::new();
-        self.feed.push(Bytes::new(), true);
+        self.feed.open().push(Bytes::new(), true);
         self.fetch();
         Ok(())
     }
@@ -216,7 +219,7 @@ impl Run {
             Ok(page) => {
                 held.next_page = page.next_page;
                 let more = !held.next_page.is_empty() || held.tail.is_some();
-                self.feed.push(page.history, more);
+                self.feed.open().push(page.history, more);
                 self.advance(now, config);
             }
             Err(failed) => self.fetch_failed(failed),
@@ -252,13 +255,13 @@ impl Run {
         }
         match mode {
             Mode::Replay => {
-                self.workflow.settle(&mut self.feed.turn)?;
-                self.feed.clear();
+                self.workflow.settle(&mut self.feed.open().turn)?;
+                self.feed.open().clear();
                 self.playing = None;
             }
             Mode::OpenEnd => {
                 self.playing = None;
-                self.feed.clear();
+                self.feed.open().clear();
                 self.replay_is_over();
             }
             Mode::Live => self.live(now, config),
@@ -290,7 +293,7 @@ impl Run {
     fn read(&mut self, config: &Config) -> Result<(), Fault> {
         let Some(held) = &mut self.task else { return Ok(()) };
         let recorded = held.source == Source::Replay;
-        let read = self.feed.read(recorded)?;
+        let read = self.feed.open().read(recorded)?;
         if let Some(suspect) = self.workflow.suspect.take_if(|_| !matches!(read, Read::Replayed | Read::Page))
         {
             return Err(suspect);
@@ -299,26 +302,28 @@ impl Run {
             Read::Replayed => {
                 held.replayed = true;
                 self.playing = Some(Mode::Replay);
-                self.workflow.begin(&mut self.feed.turn, Mode::Replay, Vec::new(), config)?;
+                self.workflow.begin(&mut self.feed.open().turn, Mode::Replay, Vec::new(), config)?;
             }
             Read::Open if held.is_query() => self.caught_up(),
             // What happened between the last task and a violent end was never shown to the code.
-            Read::Rest if self.workflow.history_length() > EventId(0) && self.feed.turn.ends_violently() => {
+            Read::Rest
+                if self.workflow.history_length() > EventId(0) && self.feed.open().turn.ends_violently() =>
+            {
                 self.replay_is_over();
             }
             Read::Open | Read::Rest => {
                 let mode = if recorded { Mode::OpenEnd } else { Mode::Live };
                 let messages = std::mem::take(&mut held.messages);
                 self.playing = Some(mode);
-                self.workflow.begin(&mut self.feed.turn, mode, messages, config)?;
+                self.workflow.begin(&mut self.feed.open().turn, mode, messages, config)?;
             }
             Read::Recorded => {
-                self.workflow.recorded(&mut self.feed.turn)?;
-                self.feed.clear();
+                self.workflow.recorded(&mut self.feed.open().turn)?;
+                self.feed.open().clear();
             }
             Read::Page if held.next_page.is_empty() => {
                 let tail = held.tail.take().unwrap_or_default();
-                self.feed.push(tail, false);
+                self.feed.open().push(tail, false);
             }
             Read::Page => self.fetch(),
             Read::End if recorded => self.replay_is_over(),
@@ -432,10 +437,10 @@ impl Run {
     fn accepted(&mut self, now: Time, next: Option<Box<Task>>, reset: i64, config: &Config) {
         self.playing = None;
         if reset > 0 {
-            self.feed.dropped();
+            self.feed.open().dropped();
             self.workflow.rewind(EventId(reset));
         } else {
-            self.feed.answered();
+            self.feed.open().answered();
         }
         for note in self.workflow.take_notes() {
             self.out.push_back(Output::Note(self.id.clone(), note));

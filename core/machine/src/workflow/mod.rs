@@ -358,6 +358,18 @@ impl Workflow {
     /// Gives back memory that nothing is in.
     pub fn shrink(&mut self) {
         self.queue.shrink();
+        for ring in [
+            &mut self.timers,
+            &mut self.activities,
+            &mut self.locals,
+            &mut self.children,
+            &mut self.signals,
+            &mut self.cancels,
+            &mut self.nexus,
+            &mut self.events,
+        ] {
+            ring.shrink();
+        }
         self.markers = Vec::new();
         self.markers_delivered = 0;
         self.markers_settled = 0;

@@ -68,9 +68,10 @@ impl Held {
     }
 
     /// The next task of a run goes on in the slot of the one before.
-    pub(super) fn goes_on(&mut self, now: Time, ticket: Ticket) {
+    pub(super) fn goes_on(&mut self, now: Time, ticket: Ticket, poll: &api::PollWorkflowTaskQueueResponse) {
         if let Some(entry) = self.tasks.get_mut(&ticket) {
             entry.since = now;
+            entry.slow.next(poll);
         }
     }
 

@@ -209,8 +209,8 @@ impl Loop {
         for (task, permit) in accepted.activities.into_iter().zip(eager) {
             self.activities(activity::Arrival::Task { task: Box::new(task), permit, eager: true });
         }
-        if accepted.task.is_some() {
-            self.held.goes_on(self.around.clock.now(), ticket);
+        if let Some(poll) = &accepted.task {
+            self.held.goes_on(self.around.clock.now(), ticket, poll);
         }
         let task = accepted.task.map(|poll| Box::new(Task { ticket, poll: *poll, source: Source::Server }));
         Reply::Accepted { task, reset_history_event_id: accepted.reset_history_event_id }

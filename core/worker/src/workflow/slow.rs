@@ -39,6 +39,11 @@ impl Facts {
         }
     }
 
+    /// The next task of the same run.
+    pub(super) fn next(&mut self, poll: &api::PollWorkflowTaskQueueResponse) {
+        *self = Self::new(std::mem::take(&mut self.workflow_type), poll);
+    }
+
     /// The language answered one activation of the task.
     pub(super) fn answered(&mut self, completion: &lang::WorkflowActivationCompletion) {
         self.downloads.add(completion.payload_download_metrics.as_deref());
