@@ -1,6 +1,7 @@
 //! The half of a worker that runs Nexus tasks: one loop that owns the pure table, makes its calls and hands tasks to
 //! the language.
 
+mod json;
 mod older;
 mod table;
 

@@ -6,8 +6,10 @@ use outlast_proto::temporal::api::nexus::v1 as nexus;
 use outlast_proto::temporal::api::nexus::v1::start_operation_response::Variant as Started;
 use outlast_proto::temporal::api::nexus::v1::{HandlerError, Response, UnsuccessfulOperationError, response};
 
+use super::json;
+
 /// What the details are, for whoever makes the failure again.
-const TYPE: &str = "temporal.api.failure.v1.Failure";
+pub(super) const TYPE: &str = "temporal.api.failure.v1.Failure";
 
 /// A failure of the handler.
 pub(super) fn error(failure: Failure) -> HandlerError {
@@ -41,32 +43,16 @@ fn text(failure: Failure) -> nexus::Failure {
     let mut rest = failure;
     // The text stands beside the details, not in them; its trace does both.
     let message = std::mem::take(&mut rest.message);
-    let details = details(&rest);
-    let metadata = details.as_ref().map(|_| ("type".to_owned(), TYPE.to_owned())).into_iter().collect();
     nexus::Failure {
         message,
+        metadata: [("type".to_owned(), TYPE.to_owned())].into(),
+        details: json::failure(&rest).to_string().into(),
         stack_trace: rest.stack_trace,
-        metadata,
-        details: details.unwrap_or_default().into(),
         ..Default::default()
     }
 }
 
-#[cfg(feature = "json")]
-fn details(failure: &Failure) -> Option<Vec<u8>> {
-    use outlast_proto::json::{Names, to_json};
-    use prost::Message;
-    let json = to_json(TYPE, &failure.encode_to_vec(), Names::Json);
-    // Only a failure that is no message has none, and this one was made from one.
-    json.ok().map(|json| json.to_string().into_bytes())
-}
-
-#[cfg(not(feature = "json"))]
-fn details(_: &Failure) -> Option<Vec<u8>> {
-    None
-}
-
-#[cfg(all(test, feature = "json"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use outlast_proto::temporal::api::failure::v1::{
