@@ -155,7 +155,10 @@ impl Worker {
     /// The next activity, remote or local, or the wish that one ends.
     pub async fn poll_activity_task(&self) -> Result<coresdk::activity_task::ActivityTask, PollError> {
         let activities = self.shared.activities.as_ref().ok_or(PollError::NotConfigured("activities"))?;
-        open(&activities.polling);
+        if open(&activities.polling) {
+            // A worker that has ended opens nothing.
+            let _ = activities.inbox.send(activity::Arrival::Open);
+        }
         self.shared.alarm.or(activities.tasks.next()).await
     }
 
@@ -293,15 +296,15 @@ impl Worker {
     }
 }
 
-/// The language asked for the first time: tasks will not wait for nobody.
-fn open(polling: &watch::Sender<Polling>) {
+/// The language asked; for the first time, if so it says: tasks will not wait for nobody.
+fn open(polling: &watch::Sender<Polling>) -> bool {
     polling.send_if_modified(|polling| {
         let first = *polling == Polling::Waiting;
         if first {
             *polling = Polling::Open;
         }
         first
-    });
+    })
 }
 
 fn read<M: Message + Default>(encoded: Bytes) -> Result<M, CompleteError> {

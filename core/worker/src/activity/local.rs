@@ -29,8 +29,6 @@ pub(crate) enum Input {
 pub(crate) enum Output {
     /// Give it to the language under this token; it holds the slot from [`Input::Slot`] until [`Output::Done`].
     Give(Bytes, RunId, LocalTask),
-    /// [`Input::Slot`] found nobody waiting.
-    Unused,
     /// Tell the language. At most once for each token.
     Cancel(Bytes, Cancel),
     /// Tell the run's shard.
@@ -110,9 +108,7 @@ impl Locals {
     }
 
     fn give(&mut self, now: Time) {
-        let Some(Waiting { key, task, .. }) = self.waiting.pop_front() else {
-            return self.out.push_back(Output::Unused);
-        };
+        let Some(Waiting { key, task, .. }) = self.waiting.pop_front() else { return };
         self.last += 1;
         let token = Bytes::from(format!("outlast-local-{}", self.last));
         let to_close = task.schedule_to_close_deadline.map(|at| (at, LocalTimeout::ScheduleToClose));

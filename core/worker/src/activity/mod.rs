@@ -44,6 +44,8 @@ pub(crate) enum Arrival {
     Completed(Bytes, Box<Status>),
     /// The language says that a task is alive.
     Beat(Bytes, Vec<Payload>),
+    /// The language asked for the first time.
+    Open,
     /// A run wants a local activity.
     StartLocal(RunId, LocalTask),
     /// A run wants it no longer.
@@ -63,6 +65,8 @@ pub(crate) struct Surroundings {
     pub(crate) remote: Arc<Remote>,
     pub(crate) tasks: Arc<Handout<ActivityTask>>,
     pub(crate) local_permits: Permits,
+    /// Whether there may be local activities at all.
+    pub(crate) local_activities: bool,
     pub(crate) reports: LocalReports,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) counts: Arc<Counts>,
@@ -83,7 +87,10 @@ struct Loop {
     locals: local::Locals,
     held: held::Held,
     calls: Calls<Done>,
-    /// A slot for a local activity is being waited for.
+    /// A slot for the next local activity is kept ready, as there is one for each poll: between the first question of the
+    /// language and the worker's end. Otherwise one is asked for when it is needed.
+    ready: bool,
+    /// It is being waited for.
     reserving: bool,
     spare: Option<Permit>,
     idle: Option<oneshot::Sender<()>>,
@@ -109,6 +116,7 @@ pub(crate) async fn run(
         table: table::Table::new(limits),
         locals: local::Locals::default(),
         calls: Calls::new(),
+        ready: false,
         reserving: false,
         spare: None,
         idle: None,
@@ -143,9 +151,19 @@ impl Loop {
                 self.table.handle(instant(), table::Input::Completed(token, status));
             }
             Arrival::Beat(token, details) => self.table.handle(instant(), table::Input::Beat(token, details)),
-            Arrival::StartLocal(run, task) => self.locals.handle(now, local::Input::Start(run, task)),
+            Arrival::Open => self.ready = self.around.local_activities,
+            Arrival::StartLocal(run, task) => {
+                self.locals.handle(now, local::Input::Start(run, task));
+                if self.spare.is_some() {
+                    self.locals.handle(now, local::Input::Slot);
+                }
+            }
             Arrival::CancelLocal(run, name) => self.locals.handle(now, local::Input::Cancel(run, name)),
-            Arrival::ShutDown(grace) => self.table.handle(instant(), table::Input::ShutDown(grace)),
+            Arrival::ShutDown(grace) => {
+                self.ready = false;
+                self.spare = None;
+                self.table.handle(instant(), table::Input::ShutDown(grace));
+            }
             Arrival::WhenIdle(tell) => self.idle = Some(tell),
         }
     }
@@ -169,8 +187,14 @@ impl Loop {
             }
             Ok(Done::LocalSlot(permit)) => {
                 self.reserving = false;
+                // Once slots are no longer dealt, what waits is served all the same.
+                self.ready &= permit.is_some();
                 self.spare = permit;
-                self.locals.handle(now, local::Input::Slot);
+                if self.locals.waiting() > 0 {
+                    self.locals.handle(now, local::Input::Slot);
+                } else if !self.ready {
+                    self.spare = None;
+                }
             }
             Err(error) => tracing::error!("{error}"),
         }
@@ -184,7 +208,7 @@ impl Loop {
         while let Some(output) = self.locals.poll() {
             self.act_local(output);
         }
-        if self.locals.waiting() > 0 && !self.reserving {
+        if (self.ready || self.locals.waiting() > 0) && self.spare.is_none() && !self.reserving {
             self.reserving = true;
             let permits = self.around.local_permits.clone();
             self.calls.start(async move { Done::LocalSlot(permits.reserve().await.ok()) });
@@ -228,7 +252,6 @@ impl Loop {
                 let variant = Some(Variant::Start(start));
                 self.around.tasks.push(token.clone(), ActivityTask { task_token: token, variant });
             }
-            local::Output::Unused => drop(self.spare.take()),
             local::Output::Cancel(token, cancel) => self.cancel(token, cancel),
             local::Output::Report(run, report) => (self.around.reports)(run, report),
             local::Output::Done(token) => self.held.done(&token),

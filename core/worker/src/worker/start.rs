@@ -69,6 +69,7 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
             remote: remote.clone(),
             tasks: tasks.clone(),
             local_permits: local_permits.clone(),
+            local_activities: types.local_activities,
             metrics: metrics.clone(),
             counts: counts.clone(),
             namespace: namespace.clone(),
