@@ -87,6 +87,22 @@ async def test_a_local_activity_takes_a_slot_of_its_own_kind(client: Client) -> 
     assert id(used.permit) in permits(slots.released)
 
 
+async def test_each_kind_of_task_that_may_come_is_asked_for_before_it_does(client: Client) -> None:
+    slots = Ledger()
+    asks = tuner(workflow=slots, activity=slots, local_activity=slots, nexus=slots)
+    async with new_worker(client, Greet, activities=[greet], tuner=asks):
+
+        async def asked() -> None:
+            assert {asked.slot_type for asked in slots.asked} == {"workflow", "activity", "local-activity"}
+
+        await eventually(asked)
+    async with new_worker(client, activities=[greet], tuner=tuner(local_activity=(alone := Ledger()))):
+        pass
+    assert not alone.asked
+    assert not slots.used and all(release.slot_info is None for release in slots.released)
+    assert sorted(permits(slots.released)) == sorted(id(permit) for permit in slots.given)
+
+
 @nexusrpc.handler.service_handler(name="Pigeons")
 class Pigeons:
     @nexusrpc.handler.sync_operation
