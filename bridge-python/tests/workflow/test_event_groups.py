@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from temporalio import activity, workflow
 
 with workflow.unsafe.imports_passed_through():
-    from histories import kind, new_worker, replay
+    from histories import awaited, kind, new_worker, replay
     from support import unique
+    from temporalio.api.common.v1 import Payload
     from temporalio.client import Client, WorkflowHandle
+    from temporalio.common import RawValue
+    from temporalio.converter import DataConverter, PayloadCodec
 
 TIMEOUT = timedelta(seconds=20)
 
@@ -108,3 +112,86 @@ async def test_commands_of_a_signal_handler_name_the_event_of_their_signal(clien
     ]
     assert named == signals and len(named) == 2
     await replay(handle, Signalled)
+
+
+@workflow.defn
+class Late:
+    """Has no handlers at first: signals wait for them."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self.ticks: list[str] = []
+
+    @workflow.run
+    async def run(self) -> list[str]:
+        workflow.set_signal_handler("open", self.opened)
+        await workflow.wait_condition(lambda: self.open)
+        workflow.set_signal_handler("known", self.known)
+        await workflow.wait_condition(lambda: self.ticks == ["known"])
+        workflow.set_dynamic_signal_handler(self.other)
+        workflow.set_dynamic_update_handler(self.asked)
+        await workflow.wait_condition(lambda: len(self.ticks) == 3)
+        return self.ticks
+
+    def opened(self) -> None:
+        self.open = True
+
+    async def known(self) -> None:
+        await workflow.execute_activity(tick, start_to_close_timeout=TIMEOUT)
+        self.ticks.append("known")
+
+    async def other(self, name: str, _: Sequence[RawValue]) -> None:
+        await workflow.execute_activity(tick, start_to_close_timeout=TIMEOUT)
+        self.ticks.append(name)
+
+    async def asked(self, name: str, _: Sequence[RawValue]) -> None:
+        await workflow.execute_activity(tick, start_to_close_timeout=TIMEOUT)
+        self.ticks.append(name)
+
+
+async def test_a_signal_that_waited_for_its_handler_is_still_named_by_its_own_event(client: Client) -> None:
+    async with new_worker(client, Late, activities=[tick]) as worker:
+        handle = await client.start_workflow(Late.run, id=unique(), task_queue=worker.task_queue)
+        for name in ("other", "known", "open"):
+            await handle.signal(name)
+        await awaited(handle, "activity_task_scheduled", 2)
+        await handle.execute_update("asked", id="the update")
+        assert await handle.result() == ["known", "other", "asked"]
+    history = (await handle.fetch_history()).events
+    other, known, _ = [event.event_id for event in history if kind(event) == "workflow_execution_signaled"]
+    named = [
+        [marker.inbound_event.inbound_event_id or marker.inbound_update.inbound_update_id]
+        for event in history
+        if kind(event) == "activity_task_scheduled"
+        for marker in event.event_group_markers
+    ]
+    assert named == [[known], [other], ["the update"]]
+    await replay(handle, Late)
+
+
+class Wrapping(PayloadCodec):
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload(metadata={"encoding": b"wrapped"}, data=each.SerializeToString()) for each in payloads]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload.FromString(each.data) for each in payloads]
+
+
+async def test_a_codec_hides_labels_but_not_ids(address: str) -> None:
+    codec = Wrapping()
+    client = await Client.connect(address, data_converter=DataConverter(payload_codec=codec))
+    async with new_worker(client, Grouping, activities=[tick]) as worker:
+        handle = await client.start_workflow(Grouping.run, id=unique(), task_queue=worker.task_queue)
+        await handle.execute_update(Grouping.finish)
+        await handle.result()
+    for event in (await handle.fetch_history()).events:
+        for marker in event.event_group_markers:
+            if marker.HasField("inbound_update"):
+                continue
+            assert marker.label.id in ("outer", "inner")
+            assert marker.label.HasField("label") == (marker.label.id == "outer")
+            if marker.label.id == "outer":
+                assert marker.label.label.metadata["encoding"] == b"wrapped"
+                [shown] = await codec.decode([marker.label.label])
+                assert json.loads(shown.data) == "Outer"
+    await replay(handle, Grouping)
