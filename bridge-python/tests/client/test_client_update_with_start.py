@@ -64,8 +64,9 @@ class Twice:
 
     async def start(self, waits: bool, stage: WorkflowUpdateStage) -> tuple[WorkflowUpdateHandle[str], Any]:
         operation = self.operation()
+        # By its name: its parameters are told apart wrongly by the types of the package.
         update: WorkflowUpdateHandle[str] = await self.client.start_update_with_start_workflow(
-            Room.ask, waits, id=self.update_id, start_workflow_operation=operation, wait_for_stage=stage
+            "ask", waits, result_type=str, id=self.update_id, start_workflow_operation=operation, wait_for_stage=stage
         )
         return update, await operation.workflow_handle()
 
@@ -148,5 +149,5 @@ async def test_a_millisecond_is_too_short_for_an_update_and_for_its_result(clien
         update = await handle.start_update(Room.ask, True, wait_for_stage=stage)
         for _ in range(20):
             with pytest.raises(WorkflowUpdateRPCTimeoutOrCancelledError):
-                await update.result(rpc_timeout=short)
+                assert await update.result(rpc_timeout=short)
         await handle.terminate()

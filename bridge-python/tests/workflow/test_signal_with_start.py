@@ -103,7 +103,9 @@ class Hiding(PayloadCodec):
 
 
 async def test_a_codec_hides_what_is_within(server: WorkflowEnvironment) -> None:
-    client = Client(**{**server.client.config(), "data_converter": DataConverter(payload_codec=Hiding())})
+    config = server.client.config()
+    config["data_converter"] = DataConverter(payload_codec=Hiding())
+    client = Client(**config)
     id = unique("target")
     async with new_worker(client, Caller, Target) as worker:
         handle = await client.start_workflow(
