@@ -5,7 +5,7 @@ use std::time::Duration;
 use outlast_proto::coresdk::workflow_commands::workflow_command::Variant as Command;
 use outlast_proto::coresdk::workflow_commands::{ContinueAsNewWorkflowExecution, StartTimer};
 use outlast_proto::temporal::api::workflowservice::v1 as api;
-use outlast_worker::Ending;
+use outlast_worker::{Ending, Worker};
 use tokio::time::Instant;
 
 use crate::ending::{done, task};
@@ -15,6 +15,15 @@ use crate::workflows::{answer, complete, completed, evictions, first, schedule, 
 /// How long polls may stay open for what was told just now.
 const SETTLING: Duration = Duration::from_millis(100);
 
+/// How long a worker takes to end.
+async fn end(worker: &Worker) -> Duration {
+    let before = Instant::now();
+    worker.initiate_shutdown();
+    evictions(&worker).await;
+    assert_eq!(worker.shutdown().await, Ending::Clean);
+    before.elapsed()
+}
+
 /// The time that a worker's end takes whose workflow just said so.
 async fn ends_after(commands: Vec<Command>) -> Duration {
     let server = Server::new();
@@ -22,11 +31,7 @@ async fn ends_after(commands: Vec<Command>) -> Duration {
     server.give("PollWorkflowTaskQueue", &first("r1"));
     answer(&worker, commands).await;
     completed(&server).await;
-    let before = Instant::now();
-    worker.initiate_shutdown();
-    evictions(&worker).await;
-    assert_eq!(worker.shutdown().await, Ending::Clean);
-    before.elapsed()
+    end(&worker).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,11 +69,7 @@ async fn ends_after_a_result(cached: bool) -> Duration {
     worker.poll_activity_task().await.unwrap();
     worker.complete_activity_task(done()).unwrap();
     let _: api::RespondActivityTaskCompletedRequest = server.heard("RespondActivityTaskCompleted").await;
-    let before = Instant::now();
-    worker.initiate_shutdown();
-    evictions(&worker).await;
-    assert_eq!(worker.shutdown().await, Ending::Clean);
-    before.elapsed()
+    end(&worker).await
 }
 
 #[tokio::test(start_paused = true)]
