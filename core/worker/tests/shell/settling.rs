@@ -19,7 +19,7 @@ const SETTLING: Duration = Duration::from_millis(100);
 async fn end(worker: &Worker) -> Duration {
     let before = Instant::now();
     worker.initiate_shutdown();
-    evictions(&worker).await;
+    evictions(worker).await;
     assert_eq!(worker.shutdown().await, Ending::Clean);
     before.elapsed()
 }
