@@ -162,6 +162,8 @@ impl WorkerConfig {
         config.max_task_queue_activities_per_second = self.max_task_queue_activities_per_second;
         config.max_eager_activities = self.max_eager_activity_reservations_per_workflow_task;
         config.graceful_shutdown_period = Some(millis(self.graceful_shutdown_period_millis));
+        // The package drops its instances itself; workflow code is not resumed for that.
+        config.ignore_evicts_on_shutdown = true;
         config.nondeterminism_fails_workflow = self.nondeterminism_as_workflow_fail;
         config.nondeterminism_fails_workflow_types =
             self.nondeterminism_as_workflow_fail_for_types.into_iter().collect();
