@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use outlast_proto::lens::lang::remove_from_cache::EvictionReason as Reason;
 use outlast_proto::lens::{api, lang};
 
 use crate::time::Time;
@@ -209,9 +210,21 @@ pub enum Closed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eviction {
     /// The reason by number.
-    pub reason: lang::remove_from_cache::EvictionReason,
+    pub reason: Reason,
     /// The reason in words.
     pub message: String,
+}
+
+impl Eviction {
+    /// Of a run that closed.
+    pub(crate) fn closed() -> Self {
+        Self { reason: Reason::WorkflowExecutionEnding, message: "The workflow closed".to_owned() }
+    }
+
+    /// Of any run where there is no cache.
+    pub(crate) fn uncached() -> Self {
+        Self { reason: Reason::CacheFull, message: "Workflows are not cached".to_owned() }
+    }
 }
 
 /// A local activity in one run: its sequence number.

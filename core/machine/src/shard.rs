@@ -223,9 +223,7 @@ impl Shard {
         if self.config.cache_runs == 0
             && !self.runs.get(id).is_some_and(|cached| cached.run.has_open_locals())
         {
-            let message = "Workflows are not cached".to_owned();
-            let eviction = Eviction { reason: Reason::CacheFull, message };
-            self.with(now, id, |run, config| run.evict_now(now, eviction, config));
+            self.with(now, id, |run, config| run.evict_now(now, Eviction::uncached(), config));
         }
     }
 

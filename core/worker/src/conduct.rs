@@ -62,8 +62,9 @@ fn act(shared: &Arc<Shared>, output: Output, phase: Phase, facts: &mut JoinSet<I
     match output {
         Output::Begin => {
             shared.set_polling(Polling::Closing);
-            shared.start_grace();
+            shared.prepare_drain();
         }
+        Output::Grace => shared.start_grace(),
         Output::Announce => {
             let shared = shared.clone();
             facts.spawn(async move { shared.announce().await });

@@ -75,8 +75,11 @@ pub(crate) enum Input {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// No poll starts any more; the grace of activities does.
+    /// No poll starts any more.
     Begin,
+    /// The grace of activities and operations starts. Once polls are dropped: what a cancelled activity brings about is then
+    /// the next worker's, and is not begun here to be left in the middle.
+    Grace,
     /// Tell the server, once. [`Input::Announced`] or [`Input::NotAnnounced`] must follow.
     Announce,
     /// Watch for the moment when no more tasks are to be expected: [`Input::Settled`] follows, if it comes soon.
@@ -94,13 +97,14 @@ pub(crate) enum Output {
 pub(crate) struct Shutdown {
     phase: Phase,
     limit: Duration,
+    grace_began: bool,
     out: VecDeque<Output>,
 }
 
 impl Shutdown {
     /// `limit`: the longest that everything may take.
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { phase: Phase::Running, limit, out: VecDeque::new() }
+        Self { phase: Phase::Running, limit, grace_began: false, out: VecDeque::new() }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -200,6 +204,7 @@ impl Shutdown {
         let hard = now + self.limit;
         if promised {
             self.out.push_back(Output::Announce);
+            self.grace();
             let latest = now + POLLS_PATIENCE;
             return Phase::EndingPolls { until: latest, latest, hard, promised, word: Word::Sent };
         }
@@ -210,15 +215,24 @@ impl Shutdown {
 
     fn abort(&mut self, now: Time, hard: Time, word: Word) -> Phase {
         self.out.push_back(Output::AbortPolls);
+        self.grace();
         Phase::AbortingPolls { until: now + POLLS_PATIENCE, hard, word }
     }
 
     fn drain(&mut self, hard: Time, word: Word) -> Phase {
+        self.grace();
         if word == Word::Due {
             self.out.push_back(Output::Announce);
         }
         self.out.push_back(Output::Drain);
         Phase::Draining { hard, answered: word == Word::Answered }
+    }
+
+    /// A server that promised to end polls may take its time: the grace does not wait for it.
+    fn grace(&mut self) {
+        if !std::mem::replace(&mut self.grace_began, true) {
+            self.out.push_back(Output::Grace);
+        }
     }
 
     fn down(&mut self, ending: Ending) -> Phase {
@@ -254,13 +268,13 @@ mod tests {
     const BUSY: Input = Input::Tick { tasks_came: true };
     const CLEAN: Phase = Phase::Down(Ending::Clean);
     use Input::{Announced, Idle, NotAnnounced, PollsEnded, Settled};
-    use Output::{AbortPolls, Announce, Begin, CloseDoors, Drain, Settle};
+    use Output::{AbortPolls, Announce, Begin, CloseDoors, Drain, Grace, Settle};
 
     #[test]
     fn without_a_promise_polls_are_dropped_and_then_the_server_is_told() {
         for dropped in [Settled, QUIET] {
             let (out, phase) = play(&[(0, ASKED), (1, dropped), (1, PollsEnded), (2, Idle), (2, Announced)]);
-            assert_eq!(out, [Begin, Settle, AbortPolls, Announce, Drain, CloseDoors]);
+            assert_eq!(out, [Begin, Settle, AbortPolls, Grace, Announce, Drain, CloseDoors]);
             assert_eq!(phase, CLEAN);
         }
     }
@@ -297,26 +311,26 @@ mod tests {
     #[test]
     fn polls_that_are_answered_at_once_need_not_be_aborted() {
         let (out, _) = play(&[(0, ASKED), (0, PollsEnded), (3, Idle), (3, Announced)]);
-        assert_eq!(out, [Begin, Settle, Announce, Drain, CloseDoors]);
+        assert_eq!(out, [Begin, Settle, Grace, Announce, Drain, CloseDoors]);
     }
 
     #[test]
     fn a_server_that_keeps_its_promise_ends_the_polls_itself() {
         let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (0, Announced), (2, PollsEnded), (3, Idle)]);
-        assert_eq!(out, [Begin, Announce, Drain, CloseDoors]);
+        assert_eq!(out, [Begin, Announce, Grace, Drain, CloseDoors]);
     }
 
     #[test]
     fn a_server_that_breaks_its_promise_costs_seconds() {
         let (out, _) = play(&[(0, ASKED_WITH_PROMISE), (5, QUIET), (5, PollsEnded)]);
-        assert_eq!(out, [Begin, Announce, AbortPolls, Drain]);
+        assert_eq!(out, [Begin, Announce, Grace, AbortPolls, Drain]);
     }
 
     #[test]
     fn a_server_that_says_unimplemented_after_promising_is_not_waited_for() {
         for dropped in [QUIET, Settled] {
             let (out, phase) = play(&[(0, ASKED_WITH_PROMISE), (0, NotAnnounced), (1, dropped)]);
-            assert_eq!(out, [Begin, Announce, Settle, AbortPolls]);
+            assert_eq!(out, [Begin, Announce, Grace, Settle, AbortPolls]);
             assert_eq!(phase, Phase::AbortingPolls { until: at(6), hard: at(60), word: Word::Answered });
         }
     }
@@ -324,7 +338,7 @@ mod tests {
     #[test]
     fn polls_that_do_not_even_abort_are_not_waited_for() {
         let (out, phase) = play(&[(0, ASKED), (1, QUIET), (6, QUIET)]);
-        assert_eq!(out, [Begin, Settle, AbortPolls, Announce, Drain]);
+        assert_eq!(out, [Begin, Settle, AbortPolls, Grace, Announce, Drain]);
         assert_eq!(phase, Phase::Draining { hard: at(60), answered: false });
     }
 
@@ -342,7 +356,7 @@ mod tests {
     #[test]
     fn asking_twice_changes_nothing() {
         let (out, _) = play(&[(0, ASKED), (1, ASKED), (1, PollsEnded), (2, ASKED)]);
-        assert_eq!(out, [Begin, Settle, Announce, Drain]);
+        assert_eq!(out, [Begin, Settle, Grace, Announce, Drain]);
     }
 
     #[test]

@@ -428,6 +428,9 @@ impl Run {
                 if matches!((sent, reply), (Sent::WorkflowFailure, Reply::Accepted { .. })) {
                     self.note_closed(now, Closed::Failed);
                 }
+                if matches!(sent, Sent::Answer { .. }) && self.workflow.is_over() {
+                    self.evict_closed(config); // who asks again is answered from the beginning
+                }
                 self.done();
                 self.advance(now, config);
             }
@@ -460,14 +463,15 @@ impl Run {
             Some(_) | None => self.done(),
         }
         if over {
-            self.evict(Eviction {
-                reason: Reason::WorkflowExecutionEnding,
-                message: "The workflow closed".to_owned(),
-            });
+            self.evict_closed(config);
         }
         self.workflow.shrink();
         self.feed.shrink();
         self.advance(now, config);
+    }
+
+    fn evict_closed(&mut self, config: &Config) {
+        self.evict(if config.cache_runs == 0 { Eviction::uncached() } else { Eviction::closed() });
     }
 
     fn note_closed(&mut self, now: Time, closed: Closed) {
@@ -549,8 +553,7 @@ impl Run {
         let removal =
             lang::RemoveFromCache { message: eviction.message.clone(), reason: eviction.reason.into() };
         let job = lang::workflow_activation_job::Variant::RemoveFromCache(removal);
-        let jobs = vec![lang::WorkflowActivationJob { variant: Some(job) }];
-        self.out.push_back(Output::Activate(self.workflow.activation_with(jobs, false)));
+        self.out.push_back(Output::Activate(self.workflow.farewell(job)));
         self.phase = Phase::Evicting(eviction);
     }
 

@@ -39,6 +39,7 @@ impl Run {
             return;
         }
         let Some(query) = held.legacy.clone() else { return };
+        self.workflow.reached(self.feed.last_read());
         let jobs = vec![job(LEGACY_QUERY.to_owned(), query)];
         let activation = self.workflow.activation_with(jobs, true);
         self.known_to_lang = true;

@@ -283,6 +283,16 @@ impl Workflow {
         }
     }
 
+    /// The activation that tells the language of its eviction: nothing of the workflow's state is in it.
+    pub fn farewell(&self, job: Variant) -> lang::WorkflowActivation {
+        lang::WorkflowActivation {
+            run_id: self.run_id.clone(),
+            history_length: u32::try_from(self.history_length.0).unwrap_or(u32::MAX),
+            jobs: vec![lang::WorkflowActivationJob { variant: Some(job) }],
+            ..Default::default()
+        }
+    }
+
     /// How large history was when the latest task started.
     pub fn history_size_bytes(&self) -> u64 {
         self.task.history_size_bytes
@@ -328,6 +338,14 @@ impl Workflow {
     /// The started event of the latest task that was shown.
     pub fn history_length(&self) -> EventId {
         self.history_length
+    }
+
+    /// History is read up to `last`, for one who asks: commands count, and what was never shown to the code. The completion of
+    /// the task that was shown last does not, if nothing comes after it.
+    pub fn reached(&mut self, last: EventId) {
+        if last.0 > self.history_length.0.saturating_add(1) {
+            self.history_length = last;
+        }
     }
 
     /// A speculative task was dropped: `event` started the last one that counts.

@@ -418,8 +418,11 @@ fn activated(activation: &lang::WorkflowActivation) -> String {
             key => text::flatten(key, value, &mut words),
         }
     }
-    let time = activation.timestamp.map(Time::from).unwrap_or_default().since(Time::default());
-    let mut out = format!("activate at={time:?} {}", words.join(" ").replace("history_length", "length"));
+    let mut out = "activate ".to_owned();
+    if let Some(timestamp) = activation.timestamp {
+        out.push_str(&format!("at={:?} ", Time::from(timestamp).since(Time::default())));
+    }
+    out.push_str(&words.join(" ").replace("history_length", "length"));
     for job in fields.get("jobs").and_then(Value::as_array).into_iter().flatten() {
         let (kind, body) = job.as_object().unwrap().iter().next().unwrap();
         let mut words = Vec::new();

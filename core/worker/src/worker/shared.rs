@@ -146,8 +146,8 @@ impl Shared {
         all.into_iter().map(|permits| permits.slots().counts().used_ever).sum()
     }
 
-    /// Returns when no task is held and nothing was told lately that could bring one; at the latest when it no longer
-    /// matters.
+    /// Returns when nothing was told lately that could bring a task; at the latest when it no longer matters. What is told
+    /// later, of tasks that are held, brings tasks to others: no poll of ours is left then that could lose them.
     pub(crate) async fn settled(&self) {
         let clock = self.vitals.clock;
         let latest = clock.now() + SETTLING_MAX;
@@ -157,10 +157,7 @@ impl Shared {
     }
 
     fn is_settled(&self, now: Time) -> bool {
-        let vitals = &self.vitals;
-        let all = [&vitals.workflow_tasks, &vitals.activities, &vitals.nexus_tasks];
-        let held = all.into_iter().any(|permits| permits.slots().counts().used > 0);
-        !held && !vitals.counts.recent.may_bring(now, SETTLING, self.holds_runs())
+        !self.vitals.counts.recent.may_bring(now, SETTLING, self.holds_runs())
     }
 
     /// Whether tasks of runs that are under way may come here. Without a cache there is no telling.
@@ -169,11 +166,14 @@ impl Shared {
         self.workflows.is_some() && (self.config.max_cached_workflows == 0 || cached())
     }
 
-    /// Halves that have ended need not know that the worker ends, or how long they have.
-    pub(crate) fn start_grace(&self) {
+    pub(crate) fn prepare_drain(&self) {
         if let Some(workflows) = &self.workflows {
             workflows.shards.ending();
         }
+    }
+
+    /// Halves that have ended need not know how long they have.
+    pub(crate) fn start_grace(&self) {
         let grace = self.config.graceful_shutdown_period;
         if let Some(activities) = &self.activities {
             let _ = activities.inbox.send(activity::Arrival::ShutDown(grace));
