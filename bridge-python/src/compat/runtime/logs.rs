@@ -80,6 +80,11 @@ fn alias(target: &str) -> Cow<'_, str> {
         if rest.starts_with("::workflow") {
             return "temporalio_sdk_core::worker::workflow".into();
         }
+        for (own, known) in [("::activity", "activities"), ("::nexus", "nexus")] {
+            if rest.starts_with(own) {
+                return format!("temporalio_sdk_core::worker::{known}").into();
+            }
+        }
         return format!("temporalio_sdk_core{rest}").into();
     }
     for name in ["outlast_machine", "outlast_core"] {
@@ -195,7 +200,9 @@ mod tests {
             ("outlast_worker::workflow::held", "temporalio_sdk_core::worker::workflow"),
             ("outlast_worker::workflow::slow", "temporalio_sdk_core::worker::workflow::managed_run"),
             ("outlast_worker::sizes", "temporalio_common::payload_limits"),
-            ("outlast_worker::activity", "temporalio_sdk_core::activity"),
+            ("outlast_worker::activity", "temporalio_sdk_core::worker::activities"),
+            ("outlast_worker::nexus::table", "temporalio_sdk_core::worker::nexus"),
+            ("outlast_worker::health", "temporalio_sdk_core::health"),
             ("outlast_machine", "temporalio_sdk_core"),
             ("outlast_client::retry", "temporalio_client::retry"),
             ("_native::compat::worker", "temporal_sdk_bridge::worker"),

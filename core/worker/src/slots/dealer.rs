@@ -193,12 +193,9 @@ impl Shared {
     }
 
     fn available(&self, counts: SlotsCounts) -> Option<usize> {
-        let unreserved = match (self.supplier.available(), &self.cap) {
-            (Some(supplied), Some(cap)) => supplied.min(cap.available_permits()),
-            (Some(supplied), None) => supplied,
-            (None, Some(cap)) => cap.available_permits(),
-            (None, None) => return None,
-        };
+        // What was configured, whatever the cap: dashboards compare it with that.
+        let cap = || self.cap.as_ref().map(|cap| cap.available_permits());
+        let unreserved = self.supplier.available().or_else(cap)?;
         Some(unreserved + (counts.held - counts.used))
     }
 }

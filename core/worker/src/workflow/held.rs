@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use outlast_machine::io::{Closed, Note, RunId, TaskCompletion, TaskFailure, Ticket};
 use outlast_machine::time::Time;
+use outlast_proto::lens::lang::remove_from_cache::EvictionReason;
 use outlast_proto::lens::{api, lang};
 use outlast_proto::temporal::api::enums::v1::WorkflowTaskFailedCause;
 use outlast_proto::temporal::api::failure::v1::Failure;
@@ -163,6 +164,14 @@ impl Held {
             (Note::Replayed(_) | Note::Closed(..), None) => {
                 tracing::debug!(run_id = %run, ?note, "of a run that holds no task");
             }
+        }
+    }
+
+    /// A run left the cache. Those that made room were noted already.
+    pub(super) fn evicted(&self, reason: EvictionReason) {
+        if matches!(reason, EvictionReason::LangFail | EvictionReason::Nondeterminism | EvictionReason::Fatal)
+        {
+            self.metrics.cache.forced_eviction.add(1);
         }
     }
 

@@ -218,6 +218,7 @@ impl Loop {
 
     fn forgotten(&self, run: &RunId, eviction: Eviction) {
         let Eviction { reason, message: cause } = eviction;
+        self.held.evicted(reason);
         tracing::debug!(run_id = %run, ?reason, cause, "a run left the cache");
     }
 }
