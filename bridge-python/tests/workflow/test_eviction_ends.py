@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from temporalio.worker import Worker
 
 ENDING = RemoveFromCache.EvictionReason.WORKFLOW_EXECUTION_ENDING
+FULL = RemoveFromCache.EvictionReason.CACHE_FULL
 
 told: dict[str, list[str]] = {}
 """By workflow id: what its code noticed of its end."""
@@ -193,3 +194,16 @@ async def test_a_query_of_a_closed_run_sees_the_length_of_its_whole_history(
     assert events[-2].event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
     async with new_worker(client, Ends, task_queue=await queue_of(handle)):
         assert await handle.query(Ends.length) == len(events)
+
+
+async def test_without_a_cache_a_run_that_closed_leaves_for_want_of_room_too(client: Client, id: str) -> None:
+    worker = new_worker(client, Ends, max_cached_workflows=0)
+    seen = watched(worker)
+    async with worker:
+        handle = await client.start_workflow(Ends.run, "completes", id=id, task_queue=worker.task_queue)
+        assert await handle.result() == "completes"
+
+        async def gone() -> None:
+            assert evictions(seen, handle.first_execution_run_id) == [FULL]
+
+        await eventually(gone, 5)
