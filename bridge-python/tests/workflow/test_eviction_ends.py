@@ -1,8 +1,9 @@
-"""Runs in the cache when their worker ends: they are not told."""
+"""Runs in the cache when their worker ends: they are not told. And closed runs, which stay in no cache."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,12 +13,20 @@ with workflow.unsafe.imports_passed_through():
     import pytest
     from histories import new_worker
     from support import eventually, unique
-    from temporalio.bridge.proto.workflow_activation import WorkflowActivation
-    from temporalio.client import Client
+    from temporalio.api.enums.v1 import EventType
+    from temporalio.bridge.proto.workflow_activation import RemoveFromCache, WorkflowActivation
+    from temporalio.client import Client, WorkflowContinuedAsNewError, WorkflowFailureError, WorkflowHandle
+    from temporalio.exceptions import ApplicationError
+    from temporalio.runtime import MetricBuffer, Runtime, TelemetryConfig
     from temporalio.worker import Worker
+
+ENDING = RemoveFromCache.EvictionReason.WORKFLOW_EXECUTION_ENDING
+FULL = RemoveFromCache.EvictionReason.CACHE_FULL
 
 told: dict[str, list[str]] = {}
 """By workflow id: what its code noticed of its end."""
+made: dict[str, int] = {}
+"""By run id: how many instances there were."""
 holding: set[str] = set()
 """Ids of workflows that will not go."""
 
@@ -40,6 +49,28 @@ class Waits:
     @workflow.query
     def here(self) -> bool:
         return True
+
+
+@workflow.defn(sandboxed=False)
+class Ends:
+    """Ends in one way or another, or not by itself."""
+
+    def __init__(self) -> None:
+        run = workflow.info().run_id
+        made[run] = made.get(run, 0) + 1
+
+    @workflow.run
+    async def run(self, way: str) -> str:
+        if way == "fails":
+            raise ApplicationError("as asked")
+        if way == "continues":
+            workflow.continue_as_new("completes")
+        await workflow.wait_condition(lambda: way == "completes")
+        return way
+
+    @workflow.query
+    def length(self) -> int:
+        return workflow.info().get_current_history_length()
 
 
 def watched(worker: Worker) -> list[WorkflowActivation]:
@@ -95,3 +126,84 @@ async def test_a_run_that_will_not_go_does_not_hold_up_the_end_of_its_worker(cli
     await asyncio.gather(ending, running)
     await handle.terminate()
     assert done == {ending}
+
+
+async def closed(client: Client, id: str, way: str) -> WorkflowHandle[Any, Any]:
+    """One run that ended in this way, without a worker now."""
+    async with new_worker(client, Ends) as worker:
+        handle = await client.start_workflow(Ends.run, way, id=id, task_queue=worker.task_queue)
+        handle = client.get_workflow_handle(id, run_id=handle.first_execution_run_id)
+        if way == "is cancelled":
+            await handle.query(Ends.length)
+            await handle.cancel()
+        with contextlib.suppress(WorkflowFailureError, WorkflowContinuedAsNewError):
+            await handle.result(follow_runs=False)
+    return handle
+
+
+WAYS = ["completes", "fails", "continues", "is cancelled"]
+
+
+async def queue_of(handle: WorkflowHandle[Any, Any]) -> str:
+    return (await handle.describe()).task_queue
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_closed_run_leaves_the_cache_after_each_query(client: Client, id: str, way: str) -> None:
+    handle = await closed(client, id, way)
+    worker = new_worker(client, Ends, task_queue=await queue_of(handle))
+    seen = watched(worker)
+    run = str(handle.run_id)
+    made.pop(run)
+    async with worker:
+        for count in range(1, 4):
+            await handle.query(Ends.length)
+
+            async def gone() -> None:
+                assert evictions(seen, run) == [ENDING] * count
+
+            await eventually(gone, 5)
+            assert made[run] == count
+
+
+async def test_closed_runs_that_were_asked_are_not_counted_as_cached(address: str) -> None:
+    buffer = MetricBuffer(10_000)
+    client = await Client.connect(address, runtime=Runtime(telemetry=TelemetryConfig(metrics=buffer)))
+    sizes: list[float] = []
+    async with new_worker(client, Ends) as worker:
+        for _ in range(3):
+            handle = await client.start_workflow(Ends.run, "completes", id=unique(), task_queue=worker.task_queue)
+            assert await handle.result() == "completes"
+            await handle.query(Ends.length)
+
+        async def empty() -> None:
+            found = [u.value for u in buffer.retrieve_updates() if u.metric.name == "temporal_sticky_cache_size"]
+            sizes.extend(found)
+            assert sizes and sizes[-1] == 0
+
+        await eventually(empty, 5)
+    assert max(sizes) <= 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_query_of_a_closed_run_sees_the_length_of_its_whole_history(
+    client: Client, id: str, way: str
+) -> None:
+    handle = await closed(client, id, way)
+    events = (await handle.fetch_history()).events
+    assert events[-2].event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
+    async with new_worker(client, Ends, task_queue=await queue_of(handle)):
+        assert await handle.query(Ends.length) == len(events)
+
+
+async def test_without_a_cache_a_run_that_closed_leaves_for_want_of_room_too(client: Client, id: str) -> None:
+    worker = new_worker(client, Ends, max_cached_workflows=0)
+    seen = watched(worker)
+    async with worker:
+        handle = await client.start_workflow(Ends.run, "completes", id=id, task_queue=worker.task_queue)
+        assert await handle.result() == "completes"
+
+        async def gone() -> None:
+            assert evictions(seen, handle.first_execution_run_id) == [FULL]
+
+        await eventually(gone, 5)
