@@ -15,10 +15,6 @@ from temporalio.common import RetryPolicy
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
 
 TARGET = "temporalio_sdk_core::worker::activities"
-TEXT = (
-    "Activity not found on completion. "
-    "This may happen if the activity has already been cancelled but completed anyway."
-)
 ONCE = RetryPolicy(maximum_attempts=1)
 
 
@@ -112,7 +108,7 @@ async def test_an_end_that_comes_too_late_is_one_warning(address: str, fails: bo
         late.may_end.set()
         await asyncio.wait_for(late.ended.wait(), 20)
     told = await all_told(client, kept)
-    assert [(entry.level, entry.target, entry.message) for entry in told] == [(logging.WARNING, TARGET, TEXT)]
+    assert [(entry.level, entry.target) for entry in told] == [(logging.WARNING, TARGET)]
     assert {"task_token", "details"} <= set(told[0].fields)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -84,13 +85,67 @@ async def test_closed_runs_of_each_generation_of_a_patch_answer_the_next(client:
     ]
 
 
+class Halfway:
+    """Asks for its patch before and after it waits, once it knows of it."""
+
+    knows = False
+
+    def __init__(self) -> None:
+        self.waits = True
+
+    async def meet(self) -> list[str]:
+        asked = []
+        for place in ("before", "after"):
+            asked.append(f"{place}: {workflow.patched('late') if self.knows else None}")
+            await workflow.wait_condition(lambda: not self.waits)
+        return asked
+
+    @workflow.signal
+    def go(self) -> None:
+        self.waits = False
+
+    @workflow.query
+    def waiting(self) -> bool:
+        return self.waits
+
+
+@workflow.defn(name="halfway")
+class HalfwayOld(Halfway):
+    @workflow.run
+    async def run(self) -> list[str]:
+        return await self.meet()
+
+
+@workflow.defn(name="halfway")
+class HalfwayNew(Halfway):
+    knows = True
+
+    @workflow.run
+    async def run(self) -> list[str]:
+        return await self.meet()
+
+
+async def test_a_run_that_began_before_the_patch_is_told_no_to_its_end(client: Client) -> None:
+    """Though its first task had no commands that could tell where the past ends."""
+    queue = unique("queue")
+    async with new_worker(client, HalfwayOld, task_queue=queue, max_cached_workflows=0):
+        old = await client.start_workflow("halfway", id=unique(), task_queue=queue, result_type=list[str])
+        assert await old.query("waiting")
+    async with new_worker(client, HalfwayNew, task_queue=queue, max_cached_workflows=0):
+        new = await client.start_workflow("halfway", id=unique(), task_queue=queue, result_type=list[str])
+        for handle in (old, new):
+            await handle.signal("go")
+        assert await old.result() == ["before: False", "after: False"]
+        assert await new.result() == ["before: True", "after: True"]
+
+
 @workflow.defn
 class Chance:
     made = ""
 
     @workflow.run
     async def run(self) -> None:
-        self.made = f"{workflow.uuid4()} {workflow.random().random()}"
+        self.made = f"{workflow.uuid4()} {workflow.random().random()} {workflow.uuid7()} {workflow.time_ns()}"
 
     @workflow.query
     def asked(self) -> str:
@@ -106,7 +161,10 @@ async def test_chance_is_the_same_for_each_query_and_each_worker(client: Client)
             for handle in handles:
                 await handle.result()
                 seen += [await handle.query(Chance.asked) for _ in range(2)]
-    assert seen[0] != seen[2]
+    assert not set(seen[0].split()) & set(seen[2].split())
+    for each in seen:
+        ordered, now = each.split()[2:]
+        assert uuid.UUID(ordered).version == 7 and uuid.UUID(ordered).int >> 80 == int(now) // 1_000_000
     assert seen == [seen[0]] * 2 + [seen[2]] * 2 + [seen[0]] * 2 + [seen[2]] * 2
 
 

@@ -227,3 +227,34 @@ async def test_a_query_without_a_worker_runs_into_its_deadline(client: Client) -
     assert status == RPCStatusCode.DEADLINE_EXCEEDED or (
         status == RPCStatusCode.CANCELLED and "timeout" in str(late.value).lower()
     )
+
+
+leaps = {"count": 0}
+
+
+@workflow.defn(sandboxed=False)
+class Leaping:
+    @workflow.run
+    async def run(self) -> None:
+        await asyncio.Future()
+
+    @workflow.update
+    def leaps(self) -> str:
+        if leaps["count"] < 1:
+            leaps["count"] += 1
+            workflow.continue_as_new()
+        return "stayed"
+
+
+async def test_an_update_that_continues_as_new_fails_its_task_once(client: Client) -> None:
+    leaps["count"] = 0
+    async with new_worker(client, Leaping) as worker:
+        handle = await client.start_workflow(
+            Leaping.run, id=unique(), task_queue=worker.task_queue, task_timeout=timedelta(seconds=1)
+        )
+        assert await asyncio.wait_for(handle.execute_update(Leaping.leaps), 10) == "stayed"
+    assert leaps["count"] == 1
+    seen = await kinds(handle)
+    assert "workflow_execution_continued_as_new" not in seen
+    assert seen.count("workflow_execution_update_completed") == 1
+    await handle.terminate()

@@ -177,10 +177,10 @@ impl Loop {
                 match result {
                     Ok(()) => {}
                     Err(error) if error.code == Code::NotFound => {
-                        tracing::warn!(%error, "an activity was over before its result came");
+                        tracing::warn!(task_token = ?token, details = %error, "an activity was over before its result came");
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "the result of an activity did not reach the server")
+                        tracing::warn!(task_token = ?token, details = %error, "the result of an activity did not reach the server")
                     }
                 }
                 self.table.handle(instant(), table::Input::Reported(token));
