@@ -1,6 +1,7 @@
 //! What a shard must know of its worker and server.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use outlast_proto::lens::lang;
@@ -17,7 +18,7 @@ pub struct Config {
     /// The worker's task queue: where commands go that name none.
     pub task_queue: Bytes,
     /// The worker's deployment version: live activations carry it.
-    pub deployment: Option<lang::WorkerDeploymentVersion>,
+    pub deployment: Option<Arc<lang::WorkerDeploymentVersion>>,
     /// The name of the SDK, as history keeps it.
     pub sdk_name: String,
     /// The version of the SDK.

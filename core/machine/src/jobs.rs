@@ -3,40 +3,34 @@
 use outlast_proto::lens::lang::WorkflowActivationJob;
 use outlast_proto::lens::lang::workflow_activation_job::Variant;
 
-/// Buckets in the order of delivery. Within one, jobs keep the order in which they arose.
+/// Jobs as they arose. Most activations have one or two.
 #[derive(Debug, Default)]
 pub(crate) struct Jobs {
-    buckets: [Vec<WorkflowActivationJob>; BUCKETS],
+    jobs: Vec<WorkflowActivationJob>,
 }
-
-const BUCKETS: usize = 6;
 
 impl Jobs {
     /// Adds a job.
     pub fn push(&mut self, job: Variant) {
-        self.buckets[bucket(&job)].push(WorkflowActivationJob { variant: Some(job) });
+        self.jobs.push(WorkflowActivationJob { variant: Some(job) });
     }
 
     /// Whether there is nothing to tell.
     pub fn is_empty(&self) -> bool {
-        self.buckets.iter().all(Vec::is_empty)
+        self.jobs.is_empty()
     }
 
-    /// All jobs, in order. A lone bucket is handed over as it is.
+    /// All jobs, bucket by bucket. Within one they keep the order in which they arose.
     pub fn take(&mut self) -> Vec<WorkflowActivationJob> {
-        let mut filled = self.buckets.iter_mut().filter(|b| !b.is_empty());
-        let Some(first) = filled.next() else { return Vec::new() };
-        let mut jobs = std::mem::take(first);
-        for bucket in filled {
-            jobs.append(bucket);
-        }
+        let mut jobs = std::mem::take(&mut self.jobs);
+        jobs.sort_by_key(|job| job.variant.as_ref().map(bucket));
         jobs
     }
 }
 
 /// Signals and updates share a bucket: history's order holds between them. Results of local activities come last, since
 /// live they can only arrive after everything that was there when the task began.
-fn bucket(job: &Variant) -> usize {
+fn bucket(job: &Variant) -> u8 {
     match job {
         Variant::InitializeWorkflow(_) => 0,
         Variant::NotifyHasPatch(_) => 1,

@@ -43,7 +43,7 @@ pub(crate) struct Run {
 }
 
 // What each cached run takes at least.
-const _: () = assert!(std::mem::size_of::<Run>() <= 1300);
+const _: () = assert!(std::mem::size_of::<Run>() <= 960);
 
 /// What is awaited.
 #[derive(Debug)]

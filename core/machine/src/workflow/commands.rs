@@ -357,10 +357,10 @@ impl Workflow {
         let own = self.flags.on(CoreFlag::UpsertOnPatch, self.mode != Mode::Replay)
             && upserted.indexed_fields.remove(CHANGE_VERSION).is_some();
         let sent = if own { upserted.encode_to_vec().into() } else { given };
-        let before = self.inherited.search_attributes.take().unwrap_or_default();
-        let mut all = SearchAttributes::decode(before).map_err(bad)?;
+        let inherited = &mut self.inherited.get_or_insert_default().search_attributes;
+        let mut all = SearchAttributes::decode(inherited.take().unwrap_or_default()).map_err(bad)?;
         all.indexed_fields.extend(upserted.indexed_fields);
-        self.inherited.search_attributes = Some(all.encode_to_vec().into());
+        *inherited = Some(all.encode_to_vec().into());
         self.queue.push(Kind::UpsertSearchAttributes, NO_OP, Ask::UpsertSearchAttributes(Some(sent)), extras);
         Ok(())
     }

@@ -6,7 +6,7 @@ use outlast_proto::lens::lang::workflow_activation_job::Variant;
 use outlast_proto::lens::{api, lang};
 use prost::Message as _;
 
-use super::{Mode, TaskFacts, Workflow};
+use super::{Inherited, Mode, TaskFacts, Workflow};
 use crate::event::{Event, EventId, Type, type_name};
 use crate::failure;
 use crate::fault::Fault;
@@ -345,9 +345,13 @@ impl Workflow {
         self.clock = event.time().map(Time::from).unwrap_or_default();
         self.started = self.clock;
         let own = |b: &Option<Bytes>| b.as_ref().map(|b| Bytes::copy_from_slice(b));
-        self.inherited.memo = own(&e.memo);
-        self.inherited.retry_policy = own(&e.retry_policy);
-        self.inherited.search_attributes = own(&e.search_attributes);
+        if e.memo.is_some() || e.retry_policy.is_some() || e.search_attributes.is_some() {
+            self.inherited = Some(Box::new(Inherited {
+                memo: own(&e.memo),
+                retry_policy: own(&e.retry_policy),
+                search_attributes: own(&e.search_attributes),
+            }));
+        }
         let parent_workflow_info = e.parent_workflow_execution.map(|p| lang::NamespacedWorkflowExecution {
             namespace: e.parent_workflow_namespace,
             workflow_id: p.workflow_id,

@@ -12,6 +12,7 @@ mod local;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use outlast_proto::lens::lang::workflow_activation_job::Variant;
@@ -72,11 +73,11 @@ pub(crate) struct Workflow {
     task: TaskFacts,
     /// How long the latest scheduled task may take.
     pub task_timeout: Option<std::time::Duration>,
-    deployment: Option<lang::WorkerDeploymentVersion>,
-    /// The name and version of the SDK that completed the last task that says so.
-    sdk: (Bytes, Bytes),
+    deployment: Option<Arc<lang::WorkerDeploymentVersion>>,
+    /// Of the last completed tasks that say so.
+    sdk: Option<Box<Sdk>>,
     patches: Patches,
-    inherited: Inherited,
+    inherited: Option<Box<Inherited>>,
     /// Activations given in this turn, as far as they leave a trace in history.
     activations: u64,
     /// Requests in the activation at hand, if it holds nothing but requests for updates: rejected, they leave no trace.
@@ -122,12 +123,32 @@ struct Patches {
     asked: BTreeSet<String>,
 }
 
-/// What a continued run takes over.
+/// What a continued run takes over. Most runs have nothing of it.
 #[derive(Debug, Default)]
 struct Inherited {
     memo: Option<Bytes>,
     retry_policy: Option<Bytes>,
     search_attributes: Option<Bytes>,
+}
+
+impl Inherited {
+    fn bytes(&self) -> usize {
+        let all = [&self.memo, &self.retry_policy, &self.search_attributes];
+        std::mem::size_of::<Self>() + all.into_iter().flatten().map(Bytes::len).sum::<usize>()
+    }
+}
+
+/// An SDK, by the name and version that it leaves in history.
+#[derive(Debug, Default)]
+struct Sdk {
+    name: Bytes,
+    version: Bytes,
+}
+
+impl Sdk {
+    fn is(&self, config: &Config) -> bool {
+        self.name == config.sdk_name && self.version == config.sdk_version
+    }
 }
 
 /// A local activity that ended.
@@ -192,9 +213,9 @@ impl Workflow {
             task: TaskFacts::default(),
             task_timeout: None,
             deployment: None,
-            sdk: Default::default(),
+            sdk: None,
             patches: Patches::default(),
-            inherited: Inherited::default(),
+            inherited: None,
             activations: 0,
             requests_only: 0,
             markers: Vec::new(),
@@ -239,13 +260,16 @@ impl Workflow {
         if let Some(metadata) = &completed.sdk_metadata {
             self.flags.absorb(metadata);
             if !metadata.sdk_name.is_empty() {
-                self.sdk.0 = Bytes::copy_from_slice(&metadata.sdk_name);
+                self.sdk.get_or_insert_default().name = Bytes::copy_from_slice(&metadata.sdk_name);
             }
             if !metadata.sdk_version.is_empty() {
-                self.sdk.1 = Bytes::copy_from_slice(&metadata.sdk_version);
+                self.sdk.get_or_insert_default().version = Bytes::copy_from_slice(&metadata.sdk_version);
             }
         }
-        self.deployment = deployment(completed);
+        let deployment = deployment(completed);
+        if self.deployment.as_deref() != deployment.as_ref() {
+            self.deployment = deployment.map(Arc::new);
+        }
     }
 
     /// The next activation of this turn, if there is anything to tell.
@@ -276,8 +300,8 @@ impl Workflow {
             available_internal_flags: self.flags.lang(),
             history_size_bytes: self.task.history_size_bytes,
             continue_as_new_suggested: self.task.continue_as_new_suggested,
-            deployment_version_for_current_task: self.deployment.clone(),
-            last_sdk_version: self.sdk.1.clone(),
+            deployment_version_for_current_task: self.deployment.as_deref().cloned(),
+            last_sdk_version: self.sdk.as_ref().map(|sdk| sdk.version.clone()).unwrap_or_default(),
             suggest_continue_as_new_reasons: self.task.reasons.clone(),
             target_worker_deployment_version_changed: self.task.target_changed,
         }
@@ -301,14 +325,13 @@ impl Workflow {
     /// The answer to the open turn: everything the code asked for and that was not sent before.
     pub fn answer(&mut self, config: &Config) -> Answer {
         let (core_flags, lang_flags) = self.flags.unrecorded();
-        let commands = answer::commands(&mut self.queue, &self.inherited, config);
+        let commands = answer::commands(&mut self.queue, self.inherited.as_deref(), config);
         Answer {
             commands,
             messages: std::mem::take(&mut self.messages),
             core_flags,
             lang_flags,
-            write_sdk: self.flags.enabled
-                && (self.sdk.0 != config.sdk_name || self.sdk.1 != config.sdk_version),
+            write_sdk: self.flags.enabled && !self.sdk.as_ref().is_some_and(|sdk| sdk.is(config)),
             versioning_behavior: self.versioning_behavior,
             nonfirst_local_attempts: std::mem::take(&mut self.nonfirst_attempts),
             closes: self.closing,
@@ -365,11 +388,7 @@ impl Workflow {
             + self.queue.bytes()
             + self.workflow_id.len()
             + self.workflow_type.len()
-            + [&self.inherited.memo, &self.inherited.retry_policy, &self.inherited.search_attributes]
-                .into_iter()
-                .flatten()
-                .map(Bytes::len)
-                .sum::<usize>()
+            + self.inherited.as_ref().map_or(0, |inherited| inherited.bytes())
             + self.patches.recorded.iter().chain(&self.patches.asked).map(|p| p.len() + 32).sum::<usize>()
     }
 

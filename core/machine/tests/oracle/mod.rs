@@ -158,7 +158,7 @@ pub fn play_in_pages(case: &Case, page_events: usize) -> Played {
         deployment: Some(lang::WorkerDeploymentVersion {
             deployment_name: "".into(),
             build_id: "oracle".into(),
-        }),
+        }.into()),
         ..Config::default()
     };
     let mut shard = Shard::new(config);

@@ -167,7 +167,7 @@ impl Stage {
                 deployment_name: "d".into(),
                 build_id: build.to_owned().into(),
             };
-            c.deployment = Some(version);
+            c.deployment = Some(version.into());
         }
         self.shard = Shard::new(self.config.clone());
     }

@@ -316,7 +316,7 @@ pub(crate) fn machine_config(config: &WorkerConfig, sdk_metadata: bool, shards: 
         cache_bytes: config.max_cached_bytes.map_or(usize::MAX, share),
         namespace: bytes(&config.namespace),
         task_queue: bytes(&config.task_queue),
-        deployment,
+        deployment: deployment.map(Arc::new),
         sdk_name: config.sdk.name.clone(),
         sdk_version: config.sdk.version.clone(),
         sdk_metadata,
