@@ -109,7 +109,7 @@ def live(kind: str, engines: list[str], quick: bool) -> list[Row]:
             began, answer, ended = spawn(engine, "hello", address, aborts=aborts)
             return {"first_result": (answer["result"] - began) * 1e3, "shutdown": (ended - answer["result"]) * 1e3}
 
-        times = 5 if quick else 15
+        times = 5 if quick else 25
         found += rows(f"python.{kind}.spawn", turns(engines, times, hello), {"first_result": "ms", "shutdown": "ms"})
         count = {engine: float(aborts.count(engine)) for engine in engines}
         found.append(Row(f"python.{kind}.spawn.aborts", "times", count.get("original"), count.get("outlast")))
@@ -140,7 +140,7 @@ def cached(engines: list[str], quick: bool) -> list[Row]:
         def one(engine: str) -> dict[str, float]:
             return {"memory": spawn(engine, "cached", address, 1_000)[1]["kib"]}
 
-        return rows("python.cached", turns(engines, 1 if quick else 5, one), {"memory": "KiB"})
+        return rows("python.cached", turns(engines, 1 if quick else 9, one), {"memory": "KiB"})
 
 
 def native_import(engines: list[str], quick: bool) -> list[Row]:

@@ -121,6 +121,20 @@ def test_a_runtime_that_is_gone_is_no_obstacle() -> None:
     assert lines == ["1"]
 
 
+def test_it_imports_next_to_nothing_that_temporalio_would_not() -> None:
+    """Each start of a program waits for it."""
+    modules = """
+        import sys
+        {install}
+        import temporalio.client, temporalio.worker
+        print(*sorted(sys.modules))
+        """
+    install = "import outlast.compat.temporalio; outlast.compat.temporalio.install()"
+    (ours,), (theirs,) = told(modules.format(install=install)), told(modules.format(install=""))
+    more = {name for name in set(ours.split()) - set(theirs.split()) if name.partition(".")[0] != "outlast"}
+    assert more <= {"gc"}
+
+
 def test_twice_changes_nothing() -> None:
     lines = told(
         """

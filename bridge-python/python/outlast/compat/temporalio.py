@@ -18,15 +18,18 @@ import importlib
 import importlib.util
 import os
 import re
-import runpy
 import sys
 import warnings
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+# Each start of a program waits for what is imported here: `importlib.abc`, `pathlib` and `runpy` cost more than all the rest.
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.abc import Loader
+else:
+    Loader = object
 
 __all__ = ["OLDEST", "TESTED", "install", "installed"]
 
@@ -37,10 +40,10 @@ TESTED = (1, 35)
 
 _NAME = "temporalio.bridge.temporal_sdk_bridge"
 _CHILDREN = "OUTLAST_COMPAT_TEMPORALIO"
-_SITE = str(Path(__file__).parent / "_site")
+_SITE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")
 
 
-class _Finder(MetaPathFinder, Loader):
+class _Finder(Loader):
     """Gives our module whenever the package asks for its own."""
 
     replaces = _NAME
@@ -54,6 +57,9 @@ class _Finder(MetaPathFinder, Loader):
         import outlast._native
 
         return importlib.util.spec_from_file_location(fullname, outlast._native.__file__, loader=self)
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """A plain one is good."""
 
     def exec_module(self, module: ModuleType) -> None:
         from outlast.compat import temporal_sdk_bridge as ours
@@ -129,9 +135,10 @@ def _version() -> str | None:
     """
     spec = importlib.util.find_spec("temporalio")
     for package in (spec and spec.submodule_search_locations) or []:
-        beside = [each.stem for each in Path(package).parent.glob("temporalio-*.dist-info")]
+        listed = os.listdir(os.path.dirname(package))
+        beside = [each for each in listed if each.startswith("temporalio-") and each.endswith(".dist-info")]
         if len(beside) == 1:
-            return beside[0].removeprefix("temporalio-")
+            return beside[0].removeprefix("temporalio-").removesuffix(".dist-info")
     from importlib import metadata
 
     try:
@@ -185,6 +192,8 @@ def _main(arguments: list[str]) -> None:
     if not arguments or arguments == ["-m"]:
         print(__doc__, file=sys.stderr)
         raise SystemExit(2)
+    import runpy
+
     sys.excepthook = _tell
     install(subprocesses=subprocesses)
     if arguments[0] == "-m":
@@ -201,9 +210,11 @@ def _main(arguments: list[str]) -> None:
 
 def _run(path: str) -> None:
     if os.path.isdir(path):
+        import runpy
+
         runpy.run_path(path, run_name="__main__")
         return
-    _first_on_path(str(Path(path).resolve().parent))
+    _first_on_path(os.path.dirname(os.path.realpath(path)))
     # Not by `runpy`, whose modules end with the script: threads and exit handlers go on in theirs.
     path = os.path.abspath(path)
     loader = SourceFileLoader("__main__", path)
@@ -222,6 +233,8 @@ def _first_on_path(folder: str) -> None:
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An exception of the program, from the program's own frames on."""
+    import runpy
+
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith((__file__, runpy.__file__, "<frozen ")):
         trace = trace.tb_next
     sys.__excepthook__(kind, error.with_traceback(trace), trace)
