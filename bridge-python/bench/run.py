@@ -15,7 +15,7 @@ else the machine does falls on both. Rows (`python.*`, written to `--out` as `{n
   200 that were there before. Python's objects are in it.
 * `python.SERVER.spawn.first_result`: from the start of the interpreter to the result of a workflow of one activity;
   `.shutdown`: from there through the worker's shutdown to the end of the process; `.aborts`: how often that end was an abort
-  ("PyGILState_Release"), in which case the process does not count and is run anew.
+  ("PyGILState_Release") or a segmentation fault, in which case the process does not count and is run anew.
 * `python.import.native`: loading the native module by its file, in an interpreter with nothing else loaded, from a warm page cache.
 * `python.wheel`: MB (10^6 bytes) of the wheel: `dist/*.whl` or `--wheel` for ours; otherwise the installed files, compressed anew.
 
@@ -58,13 +58,13 @@ def installed(engine: str) -> bool:
 def spawn(engine: str, *arguments: object, aborts: list[str] | None = None) -> tuple[float, Any, float]:
     """Runs a child to its end: when it began, what it answered, when it was gone.
 
-    With `aborts`, one that answered and then aborted at the interpreter's end is noted there and run anew.
+    With `aborts`, one that answered and then crashed at the interpreter's end is noted there and run anew.
     """
     argv = [sys.executable, str(HERE / "child.py"), engine, *map(str, arguments)]
     began = time.monotonic()
     done = subprocess.run(argv, capture_output=True, text=True, timeout=600)
     ended = time.monotonic()
-    if aborts is not None and done.returncode == -signal.SIGABRT and done.stdout:
+    if aborts is not None and done.returncode in (-signal.SIGABRT, -signal.SIGSEGV) and done.stdout:
         aborts.append(engine)
         return spawn(engine, *arguments, aborts=aborts)
     if done.returncode != 0:

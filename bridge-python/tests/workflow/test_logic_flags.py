@@ -1,4 +1,5 @@
-"""Flags of the package's own logic that a test switches on: each is in history once, and holds for the run's life."""
+"""Flags in history: the core's, which the first task sets, and those of the package's own logic that a test switches on. Each is in
+history once, and holds for the run's life."""
 
 from __future__ import annotations
 
@@ -73,6 +74,18 @@ def flagged(worker: Worker, *flags: _WorkflowLogicFlag) -> Worker:
     return worker
 
 
+@pytest.mark.parametrize("cache", [0, 100])
+async def test_the_first_task_sets_the_flags_of_the_core(client: Client, cache: int) -> None:
+    async with new_worker(client, Flagged, activities=[echo], max_cached_workflows=cache) as worker:
+        handle = await client.start_workflow(Flagged.run, id=unique(), task_queue=worker.task_queue)
+        await handle.signal(Flagged.tell, "signal")
+        await handle.result()
+    tasks = [task.sdk_metadata for task in await found(handle, "workflow_task_completed")]
+    assert len(tasks) > 2
+    assert [sorted(task.core_used_flags) for task in tasks] == [[1, 2, 3, 4], *[[]] * (len(tasks) - 1)]
+    assert [task.sdk_name for task in tasks] == ["temporal-python", *[""] * (len(tasks) - 1)]
+
+
 async def used(handle: WorkflowHandle[Any, Any]) -> list[list[int]]:
     """The flags of each completed task."""
     return [list(task.sdk_metadata.lang_used_flags) for task in await found(handle, "workflow_task_completed")]
@@ -95,7 +108,6 @@ async def test_each_flag_is_recorded_once_and_replayed(
     assert "workflow_task_failed" not in await kinds(handle)
     assert sorted(set(every)) == sorted(set(every) & {int(flag) for flag in flags})
     assert len(every) == len(set(every)), recorded
-    print("USED", [int(flag) for flag in flags], cache, recorded)
     await replay(handle, Flagged)
 
 

@@ -15,11 +15,17 @@ pub(crate) enum CoreFlag {
 
 const ALL: [u32; 3] = [1, 2, 3];
 
+/// Set by the first task that a run completes, or never: cores that join tasks without commands do it more carefully where it is, and
+/// keep tasks apart that carry updates. This core shows each task by itself and so heeds it always; others read our histories.
+const JOINS_WITH_CARE: u32 = 4;
+
 /// The flags of one run.
 #[derive(Debug)]
 pub(crate) struct Flags {
     /// The server keeps them.
     pub enabled: bool,
+    /// History has a completed task.
+    begun: bool,
     core: [bool; 4],
     lang: Vec<u32>,
     lang_new: Vec<u32>,
@@ -27,7 +33,12 @@ pub(crate) struct Flags {
 
 impl Flags {
     pub fn new(enabled: bool) -> Self {
-        Self { enabled, core: [false; 4], lang: Vec::new(), lang_new: Vec::new() }
+        Self { enabled, begun: false, core: [false; 4], lang: Vec::new(), lang_new: Vec::new() }
+    }
+
+    /// A task was completed, whatever it says of flags.
+    pub fn begin(&mut self) {
+        self.begun = true;
     }
 
     /// Takes in what a completed task used. Flags of later cores are not known here, and so not heeded.
@@ -70,7 +81,8 @@ impl Flags {
         if !self.enabled {
             return (Vec::new(), Vec::new());
         }
-        let core = ALL.into_iter().filter(|&f| !self.core[f as usize]).collect();
+        let missing = ALL.into_iter().filter(|&f| !self.core[f as usize]);
+        let core = missing.chain((!self.begun).then_some(JOINS_WITH_CARE)).collect();
         (core, self.lang_new.clone())
     }
 }

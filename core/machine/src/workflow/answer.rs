@@ -241,7 +241,9 @@ fn continue_as_new(
         retry_policy: c.retry_policy.or_else(|| inherited.and_then(|i| i.retry_policy.clone())),
         header: header(c.headers),
         memo,
-        search_attributes: c.search_attributes.or_else(|| inherited.and_then(|i| i.search_attributes.clone())),
+        search_attributes: c
+            .search_attributes
+            .or_else(|| inherited.and_then(|i| i.search_attributes.clone())),
         inherit_build_id,
         initial_versioning_behavior: c.initial_versioning_behavior,
     }

@@ -257,6 +257,7 @@ impl Workflow {
 
     /// Takes in what a completed task says of the worker that completed it.
     fn absorb(&mut self, completed: &h::WorkflowTaskCompletedEventAttributes) {
+        self.flags.begin();
         if let Some(metadata) = &completed.sdk_metadata {
             self.flags.absorb(metadata);
             if !metadata.sdk_name.is_empty() {

@@ -155,10 +155,9 @@ pub fn play(case: &Case) -> Played {
 pub fn play_in_pages(case: &Case, page_events: usize) -> Played {
     let config = Config {
         task_queue: "oracle".into(),
-        deployment: Some(lang::WorkerDeploymentVersion {
-            deployment_name: "".into(),
-            build_id: "oracle".into(),
-        }.into()),
+        deployment: Some(
+            lang::WorkerDeploymentVersion { deployment_name: "".into(), build_id: "oracle".into() }.into(),
+        ),
         ..Config::default()
     };
     let mut shard = Shard::new(config);

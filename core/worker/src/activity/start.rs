@@ -6,7 +6,7 @@ use bytes::Bytes;
 use outlast_machine::io::{LocalTask, RunId};
 use outlast_machine::time::Time;
 use outlast_proto::coresdk::activity_task::Start;
-use outlast_proto::temporal::api::common::v1::{Payload, WorkflowExecution};
+use outlast_proto::temporal::api::common::v1::{Payload, RetryPolicy, WorkflowExecution};
 use outlast_proto::temporal::api::workflowservice::v1::PollActivityTaskQueueResponse;
 use prost::Message;
 
@@ -57,8 +57,19 @@ pub(super) fn local(namespace: &str, run: &RunId, task: LocalTask, now: Time) ->
         attempt: task.attempt,
         schedule_to_close_timeout: command.schedule_to_close_timeout,
         start_to_close_timeout: timeout.or(command.start_to_close_timeout),
-        retry_policy: command.retry_policy.and_then(readable),
+        retry_policy: Some(command.retry_policy.and_then(readable).unwrap_or_else(retry_policy)),
         is_local: true,
+        ..Default::default()
+    }
+}
+
+/// What holds for an activity whose workflow names no policy: what the server says of remote ones.
+fn retry_policy() -> RetryPolicy {
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    RetryPolicy {
+        initial_interval: seconds(1),
+        backoff_coefficient: 2.0,
+        maximum_interval: seconds(100),
         ..Default::default()
     }
 }
