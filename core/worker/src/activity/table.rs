@@ -241,9 +241,9 @@ impl Table {
                 cause: failed.cause,
                 details: entry.last_details.take(),
             },
-            Status::Cancelled(c) if entry.cancelled == Some(ActivityCancelReason::WorkerShutdown) => {
+            Status::Cancelled(_) if entry.cancelled == Some(ActivityCancelReason::WorkerShutdown) => {
                 Report::Failed {
-                    failure: Some(Box::new(stopped(c.failure))),
+                    failure: Some(Box::new(stopped())),
                     cause: 0,
                     details: entry.last_details.take(),
                 }
@@ -345,10 +345,9 @@ impl Table {
 }
 
 /// The server would take `Canceled` as the workflow's own wish; an activity that its worker stopped shall be retried.
-fn stopped(cause: Option<Failure>) -> Failure {
+fn stopped() -> Failure {
     Failure {
         message: "Worker is shutting down and this activity did not complete in time".into(),
-        cause: cause.map(Box::new),
         failure_info: Some(FailureInfo::ApplicationFailureInfo(ApplicationFailureInfo {
             r#type: "WorkerShutdown".into(),
             ..Default::default()

@@ -185,7 +185,10 @@ fn shutdown_cancels_when_the_grace_is_over_and_a_cancellation_is_then_a_failure(
     assert_eq!(reason(&out(&mut table)[0]), Some(ActivityCancelReason::WorkerShutdown));
     table.handle(at(12), Input::Completed(token(), Box::new(cancelled())));
     let outputs = out(&mut table);
-    assert!(matches!(&outputs[..], [Output::Report(_, Report::Failed { .. })]), "{outputs:?}");
+    let [Output::Report(_, Report::Failed { failure: Some(failure), .. })] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(failure.cause, None);
 }
 
 #[test]

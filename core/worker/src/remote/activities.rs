@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use outlast_client::{CallOptions, Code, Error};
 use outlast_proto::temporal::api::common::v1::{Payload, Payloads};
+use outlast_proto::temporal::api::enums::v1::ActivityTaskFailedCause;
 use outlast_proto::temporal::api::taskqueue::v1::TaskQueueMetadata;
 use outlast_proto::temporal::api::workflowservice::v1 as api;
 
@@ -43,21 +44,29 @@ impl Remote {
     ) -> Result<(), Error> {
         let (client, options) = (self.client(), CallOptions::default());
         let (identity, namespace) = (self.identity(), self.namespace());
-        let deployment_options = self.deployment();
+        let (deployment_options, worker_version) = (self.deployment(), self.stamp());
         match report {
             ActivityReport::Completed(result) => {
                 let result = result.map(|payload| Payloads { payloads: vec![payload] });
+                #[expect(deprecated, reason = "what servers of the older versioning read")]
                 let request = api::RespondActivityTaskCompletedRequest {
                     task_token,
                     result,
                     identity,
                     namespace,
+                    worker_version,
                     deployment_options,
                     ..Default::default()
                 };
                 client.respond_activity_task_completed(&request, options).await.map(|_| ())
             }
             ActivityReport::Failed { failure, cause, details } => {
+                // A language that does not say why leaves it to us: it was its code.
+                let cause = match cause {
+                    0 => ActivityTaskFailedCause::ActivityWorkerUnhandledFailure.into(),
+                    cause => cause,
+                };
+                #[expect(deprecated, reason = "what servers of the older versioning read")]
                 let request = api::RespondActivityTaskFailedRequest {
                     task_token,
                     failure: failure.map(|failure| *failure),
@@ -65,17 +74,20 @@ impl Remote {
                     last_heartbeat_details: details.map(|payloads| Payloads { payloads }),
                     identity,
                     namespace,
+                    worker_version,
                     deployment_options,
                     ..Default::default()
                 };
                 client.respond_activity_task_failed(&request, options).await.map(|_| ())
             }
             ActivityReport::Cancelled(details) => {
+                #[expect(deprecated, reason = "what servers of the older versioning read")]
                 let request = api::RespondActivityTaskCanceledRequest {
                     task_token,
                     details,
                     identity,
                     namespace,
+                    worker_version,
                     deployment_options,
                     ..Default::default()
                 };

@@ -11,8 +11,9 @@ use outlast_proto::coresdk::activity_task::{
 };
 use outlast_proto::coresdk::{ActivityHeartbeat, ActivityTaskCompletion};
 use outlast_proto::temporal::api::common::v1::{ActivityType, Payload};
+use outlast_proto::temporal::api::enums::v1::ActivityTaskFailedCause;
 use outlast_proto::temporal::api::workflowservice::v1 as api;
-use outlast_worker::{CompleteError, PollError, TaskTypes, Worker, WorkerConfig};
+use outlast_worker::{CompleteError, PollError, TaskTypes, Versioning, Worker, WorkerConfig};
 
 use crate::server::{Answer, Server};
 use crate::{NONE, config};
@@ -71,6 +72,21 @@ async fn a_task_reaches_the_language_and_its_result_the_server() {
         (&b"a"[..], "tester", "default")
     );
     assert_eq!(said.result.unwrap().payloads[0].data, "ok");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_says_which_build_failed_and_that_it_was_the_languages_code() {
+    let server = Server::new();
+    let versioning = Versioning::None { build_id: "b1".into() };
+    let worker = Worker::new(server.client(), WorkerConfig { versioning, ..activities() }).unwrap();
+    server.give(POLL, &task("a"));
+    worker.poll_activity_task().await.unwrap();
+    worker.complete_activity_task(done("a", Status::Failed(Failure::default()))).unwrap();
+    let said: api::RespondActivityTaskFailedRequest = server.heard("RespondActivityTaskFailed").await;
+    assert_eq!(said.cause(), ActivityTaskFailedCause::ActivityWorkerUnhandledFailure);
+    #[expect(deprecated, reason = "what servers of the older versioning read")]
+    let stamp = said.worker_version.unwrap();
+    assert_eq!((stamp.build_id.as_str(), stamp.use_versioning), ("b1", false));
 }
 
 #[tokio::test(start_paused = true)]
