@@ -128,9 +128,9 @@ impl Child {
     pub fn cancel(&mut self, reason: &str, out: &mut Out<'_>) -> (Then, Ask) {
         if let State::Asked(place) = self.state {
             out.retract(place);
-            let message = format!("Child Workflow execution cancelled before scheduled: {reason}");
+            let message = format!("Child Workflow Execution cancelled before scheduled: {reason}");
             let cause = Some(failure::cancelled("", None));
-            let failure = Some(failure::child(&message, cause, self.info(retry_state::UNSPECIFIED)));
+            let failure = Some(failure::child(&message, cause, self.info(retry_state::NON_RETRYABLE_FAILURE)));
             let cancelled = ResolveChildWorkflowExecutionStartCancelled { failure };
             self.tell_start(Start::Cancelled(cancelled), out);
             return (Then::Ends, Ask::Nothing);
