@@ -130,7 +130,8 @@ impl Child {
             out.retract(place);
             let message = format!("Child Workflow Execution cancelled before scheduled: {reason}");
             let cause = Some(failure::cancelled("", None));
-            let failure = Some(failure::child(&message, cause, self.info(retry_state::NON_RETRYABLE_FAILURE)));
+            let failure =
+                Some(failure::child(&message, cause, self.info(retry_state::NON_RETRYABLE_FAILURE)));
             let cancelled = ResolveChildWorkflowExecutionStartCancelled { failure };
             self.tell_start(Start::Cancelled(cancelled), out);
             return (Then::Ends, Ask::Nothing);
