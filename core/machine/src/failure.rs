@@ -13,7 +13,6 @@ use crate::wire::{Fields, Value};
 
 /// `temporal.api.enums.v1.RetryState`, the values that are used here.
 pub(crate) mod retry_state {
-    pub const UNSPECIFIED: i32 = 0;
     pub const NON_RETRYABLE_FAILURE: i32 = 2;
     pub const CANCEL_REQUESTED: i32 = 7;
 }
