@@ -23,6 +23,9 @@ sys.path.insert(0, {str(TESTS)!r})
 from surface import shapes
 from surface.shapes import native
 from support import unique
+# A shell that runs tests in the background lets them ignore interrupts, and programs inherit that.
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 ADDRESS = os.environ["OUTLAST_PY_SERVER"]
 URL = "http://" + ADDRESS
 
