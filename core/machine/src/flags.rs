@@ -36,13 +36,10 @@ impl Flags {
         Self { enabled, begun: false, core: [false; 4], lang: Vec::new(), lang_new: Vec::new() }
     }
 
-    /// A task was completed, whatever it says of flags.
-    pub fn begin(&mut self) {
+    /// Takes in what a completed task used, if it says so. Flags of later cores are not known here, and so not heeded.
+    pub fn absorb(&mut self, metadata: Option<&WorkflowTaskCompletedMetadata>) {
         self.begun = true;
-    }
-
-    /// Takes in what a completed task used. Flags of later cores are not known here, and so not heeded.
-    pub fn absorb(&mut self, metadata: &WorkflowTaskCompletedMetadata) {
+        let Some(metadata) = metadata else { return };
         for &flag in &metadata.core_used_flags {
             if let Some(known) = self.core.get_mut(flag as usize) {
                 *known = true;

@@ -227,6 +227,18 @@ impl Eviction {
     }
 }
 
+/// What holds for a local activity whose workflow does not say when to try again: what the server has for remote ones.
+pub mod default_retry {
+    use std::time::Duration;
+
+    /// How long to wait before the second attempt.
+    pub const INITIAL: Duration = Duration::from_secs(1);
+    /// How many times longer each further wait is.
+    pub const COEFFICIENT: f64 = 2.0;
+    /// The longest wait, in first ones.
+    pub const LONGEST: u32 = 100;
+}
+
 /// A local activity in one run: its sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocalName {

@@ -13,7 +13,7 @@ use prost::Message;
 
 use super::Names;
 use crate::failure::{self, ActivityWrap, retry_state, timeout_type};
-use crate::io::{LocalName, LocalReport, LocalResult, LocalTask, LocalTimeout};
+use crate::io::{LocalName, LocalReport, LocalResult, LocalTask, LocalTimeout, default_retry};
 use crate::marker::{self, LocalData, LocalMarker};
 use crate::queue::Extras;
 use crate::time::{Time, duration, wire};
@@ -319,12 +319,16 @@ struct Policy {
 impl Policy {
     fn new(wire: RetryPolicy) -> Self {
         let initial =
-            duration(wire.initial_interval).filter(|d| !d.is_zero()).unwrap_or(Duration::from_secs(1));
+            duration(wire.initial_interval).filter(|d| !d.is_zero()).unwrap_or(default_retry::INITIAL);
         let longest = duration(wire.maximum_interval).filter(|d| !d.is_zero());
         Self {
             initial,
-            coefficient: if wire.backoff_coefficient >= 1.0 { wire.backoff_coefficient } else { 2.0 },
-            longest: longest.unwrap_or_else(|| initial.saturating_mul(100)),
+            coefficient: if wire.backoff_coefficient >= 1.0 {
+                wire.backoff_coefficient
+            } else {
+                default_retry::COEFFICIENT
+            },
+            longest: longest.unwrap_or_else(|| initial.saturating_mul(default_retry::LONGEST)),
             attempts_max: u32::try_from(wire.maximum_attempts).unwrap_or(0),
             hopeless: wire.non_retryable_error_types,
         }

@@ -40,7 +40,7 @@ const UNSPECIFIED: i32 = 0;
 const NORMAL: i32 = 1;
 
 /// Everything that waits to be sent.
-pub(super) fn commands(queue: &mut Queue, inherited: Option<&Inherited>, config: &Config) -> Vec<Command> {
+pub(super) fn commands(queue: &mut Queue, inherited: &Inherited, config: &Config) -> Vec<Command> {
     queue
         .send()
         .filter_map(|(_, ask, extras)| {
@@ -56,7 +56,7 @@ pub(super) fn commands(queue: &mut Queue, inherited: Option<&Inherited>, config:
         .collect()
 }
 
-fn attributes(ask: Ask, inherited: Option<&Inherited>, config: &Config) -> Option<(i32, C)> {
+fn attributes(ask: Ask, inherited: &Inherited, config: &Config) -> Option<(i32, C)> {
     use command_type as t;
     Some(match ask {
         Ask::StartTimer(c) => {
@@ -221,12 +221,12 @@ fn nexus(c: lang::ScheduleNexusOperation) -> api::ScheduleNexusOperationCommandA
 /// What the language leaves out, the new run takes over: memo, retry policy, search attributes; nothing else.
 fn continue_as_new(
     c: lang::ContinueAsNewWorkflowExecution,
-    inherited: Option<&Inherited>,
+    inherited: &Inherited,
     config: &Config,
 ) -> api::ContinueAsNewWorkflowExecutionCommandAttributes {
     let inherit_build_id = stays(c.versioning_intent, &c.task_queue, config);
     let memo = if c.memo.is_empty() {
-        inherited.and_then(|i| i.memo.clone())
+        inherited.memo.clone()
     } else {
         Some(api::Memo { fields: c.memo }.encode_to_vec().into())
     };
@@ -238,12 +238,10 @@ fn continue_as_new(
         workflow_run_timeout: c.workflow_run_timeout,
         workflow_task_timeout: c.workflow_task_timeout,
         backoff_start_interval: c.backoff_start_interval,
-        retry_policy: c.retry_policy.or_else(|| inherited.and_then(|i| i.retry_policy.clone())),
+        retry_policy: c.retry_policy.or_else(|| inherited.retry_policy.clone()),
         header: header(c.headers),
         memo,
-        search_attributes: c
-            .search_attributes
-            .or_else(|| inherited.and_then(|i| i.search_attributes.clone())),
+        search_attributes: c.search_attributes.or_else(|| inherited.search_attributes.clone()),
         inherit_build_id,
         initial_versioning_behavior: c.initial_versioning_behavior,
     }

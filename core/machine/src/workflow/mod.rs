@@ -132,6 +132,8 @@ struct Inherited {
 }
 
 impl Inherited {
+    const NOTHING: Self = Self { memo: None, retry_policy: None, search_attributes: None };
+
     fn bytes(&self) -> usize {
         let all = [&self.memo, &self.retry_policy, &self.search_attributes];
         std::mem::size_of::<Self>() + all.into_iter().flatten().map(Bytes::len).sum::<usize>()
@@ -257,9 +259,8 @@ impl Workflow {
 
     /// Takes in what a completed task says of the worker that completed it.
     fn absorb(&mut self, completed: &h::WorkflowTaskCompletedEventAttributes) {
-        self.flags.begin();
+        self.flags.absorb(completed.sdk_metadata.as_ref());
         if let Some(metadata) = &completed.sdk_metadata {
-            self.flags.absorb(metadata);
             if !metadata.sdk_name.is_empty() {
                 self.sdk.get_or_insert_default().name = Bytes::copy_from_slice(&metadata.sdk_name);
             }
@@ -296,7 +297,7 @@ impl Workflow {
             run_id: self.run_id.clone(),
             timestamp: Some(self.clock.timestamp()),
             is_replaying,
-            history_length: u32::try_from(self.history_length.0).unwrap_or(u32::MAX),
+            history_length: self.length(),
             jobs,
             available_internal_flags: self.flags.lang(),
             history_size_bytes: self.task.history_size_bytes,
@@ -312,10 +313,14 @@ impl Workflow {
     pub fn farewell(&self, job: Variant) -> lang::WorkflowActivation {
         lang::WorkflowActivation {
             run_id: self.run_id.clone(),
-            history_length: u32::try_from(self.history_length.0).unwrap_or(u32::MAX),
+            history_length: self.length(),
             jobs: vec![lang::WorkflowActivationJob { variant: Some(job) }],
             ..Default::default()
         }
+    }
+
+    fn length(&self) -> u32 {
+        u32::try_from(self.history_length.0).unwrap_or(u32::MAX)
     }
 
     /// How large history was when the latest task started.
@@ -326,7 +331,8 @@ impl Workflow {
     /// The answer to the open turn: everything the code asked for and that was not sent before.
     pub fn answer(&mut self, config: &Config) -> Answer {
         let (core_flags, lang_flags) = self.flags.unrecorded();
-        let commands = answer::commands(&mut self.queue, self.inherited.as_deref(), config);
+        let inherited = self.inherited.as_deref().unwrap_or(&Inherited::NOTHING);
+        let commands = answer::commands(&mut self.queue, inherited, config);
         Answer {
             commands,
             messages: std::mem::take(&mut self.messages),

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use outlast_machine::io::{LocalTask, RunId};
+use outlast_machine::io::{LocalTask, RunId, default_retry};
 use outlast_machine::time::Time;
 use outlast_proto::coresdk::activity_task::Start;
 use outlast_proto::temporal::api::common::v1::{Payload, RetryPolicy, WorkflowExecution};
 use outlast_proto::temporal::api::workflowservice::v1::PollActivityTaskQueueResponse;
 use prost::Message;
+
+use crate::remote::wire;
 
 /// The server's task in the language's form.
 pub(super) fn remote(task: PollActivityTaskQueueResponse) -> Start {
@@ -39,7 +41,7 @@ pub(super) fn remote(task: PollActivityTaskQueueResponse) -> Start {
 pub(super) fn local(namespace: &str, run: &RunId, task: LocalTask, now: Time) -> Start {
     let command = *task.command;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let timeout = task.start_to_close.and_then(crate::remote::wire);
+    let timeout = task.start_to_close.and_then(wire);
     Start {
         workflow_namespace: namespace.to_owned(),
         workflow_type: text(&task.workflow_type),
@@ -63,13 +65,12 @@ pub(super) fn local(namespace: &str, run: &RunId, task: LocalTask, now: Time) ->
     }
 }
 
-/// What holds for an activity whose workflow names no policy: what the server says of remote ones.
+/// What holds for an activity whose workflow names no policy, in the server's words.
 fn retry_policy() -> RetryPolicy {
-    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     RetryPolicy {
-        initial_interval: seconds(1),
-        backoff_coefficient: 2.0,
-        maximum_interval: seconds(100),
+        initial_interval: wire(default_retry::INITIAL),
+        backoff_coefficient: default_retry::COEFFICIENT,
+        maximum_interval: wire(default_retry::INITIAL * default_retry::LONGEST),
         ..Default::default()
     }
 }

@@ -37,6 +37,7 @@ impl Remote {
         Ok(Polled { task: (!task.task_token.is_empty()).then(|| Box::new(task)), suggestion, backlog: None })
     }
 
+    #[expect(deprecated, reason = "what servers of the older versioning read")]
     pub(crate) async fn report_activity(
         &self,
         task_token: Bytes,
@@ -48,7 +49,6 @@ impl Remote {
         match report {
             ActivityReport::Completed(result) => {
                 let result = result.map(|payload| Payloads { payloads: vec![payload] });
-                #[expect(deprecated, reason = "what servers of the older versioning read")]
                 let request = api::RespondActivityTaskCompletedRequest {
                     task_token,
                     result,
@@ -66,7 +66,6 @@ impl Remote {
                     0 => ActivityTaskFailedCause::ActivityWorkerUnhandledFailure.into(),
                     cause => cause,
                 };
-                #[expect(deprecated, reason = "what servers of the older versioning read")]
                 let request = api::RespondActivityTaskFailedRequest {
                     task_token,
                     failure: failure.map(|failure| *failure),
@@ -81,7 +80,6 @@ impl Remote {
                 client.respond_activity_task_failed(&request, options).await.map(|_| ())
             }
             ActivityReport::Cancelled(details) => {
-                #[expect(deprecated, reason = "what servers of the older versioning read")]
                 let request = api::RespondActivityTaskCanceledRequest {
                     task_token,
                     details,
