@@ -25,6 +25,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 # Each start of a program waits for what is imported here: `importlib.abc`, `pathlib` and `runpy` cost more than all the rest.
+# The last is only needed where this file is the program, and imported there.
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.abc import Loader
@@ -192,8 +193,6 @@ def _main(arguments: list[str]) -> None:
     if not arguments or arguments == ["-m"]:
         print(__doc__, file=sys.stderr)
         raise SystemExit(2)
-    import runpy
-
     sys.excepthook = _tell
     install(subprocesses=subprocesses)
     if arguments[0] == "-m":
@@ -210,8 +209,6 @@ def _main(arguments: list[str]) -> None:
 
 def _run(path: str) -> None:
     if os.path.isdir(path):
-        import runpy
-
         runpy.run_path(path, run_name="__main__")
         return
     _first_on_path(os.path.dirname(os.path.realpath(path)))
@@ -233,12 +230,12 @@ def _first_on_path(folder: str) -> None:
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An exception of the program, from the program's own frames on."""
-    import runpy
-
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith((__file__, runpy.__file__, "<frozen ")):
         trace = trace.tb_next
     sys.__excepthook__(kind, error.with_traceback(trace), trace)
 
 
 if __name__ == "__main__":
+    import runpy
+
     _main(sys.argv[1:])
