@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import pytest
 
 from client.programs import ACTIVITIES, WORKFLOWS, Box, Echo, Fail
 from client.wire import loopback
+from logs import Kept, runtime
 from support import eventually, new_worker, unique
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
@@ -35,7 +35,7 @@ from temporalio.client import (
 )
 from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
 from temporalio.exceptions import ActivityAlreadyStartedError, ApplicationError
-from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.runtime import TelemetryFilter
 from temporalio.service import ConnectConfig, PayloadLimitsConfig, RPCError, RPCStatusCode, ServiceClient
 
 
@@ -228,28 +228,14 @@ async def test_bytes_and_messages_have_encodings_of_their_own(client: Client) ->
         await handle.terminate()
 
 
-class Records(logging.Handler):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
 @pytest.mark.parametrize("payloads_limit, expected", [(1000, ["memo", "payloads"]), (0, ["memo"])])
 async def test_large_memos_and_payloads_are_warned_about(payloads_limit: int, expected: list[str]) -> None:
-    records = Records()
-    logger = logging.getLogger(unique("logger"))
-    logger.addHandler(records)
-    level = TelemetryFilter(core_level="WARN", other_level="WARN")
-    settings = LoggingConfig(level, forwarding=LogForwardingConfig(logger=logger))
+    kept = Kept()
+    engine = runtime(kept, TelemetryFilter("WARN", "WARN"))
     async with loopback() as server:
         client = await Client.connect(
             server.address,
-            runtime=Runtime(telemetry=TelemetryConfig(logging=settings)),
+            runtime=engine,
             payload_limits=PayloadLimitsConfig(payloads_warn_size=payloads_limit, memo_warn_size=1000),
         )
         for text in ("x" * 100, "x" * 2000):
@@ -257,7 +243,7 @@ async def test_large_memos_and_payloads_are_warned_about(payloads_limit: int, ex
 
     async def warned() -> None:
         pattern = r"\[TMPRL1103\] Attempted to upload (\w+) with size that exceeded the warning limit\."
-        found = [match and match[1] for match in (re.search(pattern, message) for message in records.messages)]
+        found = [match and match[1] for match in (re.search(pattern, record.getMessage()) for record in kept.records)]
         assert sorted(found, key=str) == expected
 
     await eventually(warned)

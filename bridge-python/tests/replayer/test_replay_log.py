@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
+from logs import Kept, runtime
 from replayer.recordings import TimerFirst, Visit, record
-from support import eventually, unique
+from support import eventually
 from temporalio.client import Client
-from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.runtime import TelemetryFilter
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
 
 async def test_a_replay_that_fails_logs_it_like_a_worker(client: Client) -> None:
-    records: list[logging.LogRecord] = []
-
-    class Keeping(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            records.append(record)
-
-    logger = logging.getLogger(unique("engine"))
-    logger.propagate = False
-    logger.addHandler(Keeping())
-    config = LoggingConfig(TelemetryFilter(core_level="WARN", other_level="ERROR"), LogForwardingConfig(logger))
-    runtime = Runtime(telemetry=TelemetryConfig(logging=config))
+    kept = Kept()
+    engine = runtime(kept, TelemetryFilter("WARN", "ERROR"))
     history = await record(client, Visit, "Ada")
     with pytest.raises(NondeterminismError):
-        await Replayer(workflows=[TimerFirst], runtime=runtime).replay_workflow(history)
+        await Replayer(workflows=[TimerFirst], runtime=engine).replay_workflow(history)
 
     async def told() -> None:
-        found = [entry for entry in records if "Failing workflow task" in entry.getMessage()]
+        found = [entry for entry in kept.records if "Failing workflow task" in entry.getMessage()]
         assert len(found) == 1
         (failing,) = found
         assert failing.levelname == "WARNING"

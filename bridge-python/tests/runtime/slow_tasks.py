@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ from switchover.processes import use
 if __name__ == "__main__":
     use(sys.argv[1])
 
+from logs import Kept, runtime
 from support import unique
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
@@ -27,7 +27,6 @@ from temporalio.converter import (
     StorageDriverRetrieveContext,
     StorageDriverStoreContext,
 )
-from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
 
@@ -59,35 +58,18 @@ class Echo:
         return text
 
 
-class Records(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.all: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.all.append(record)
-
-
 async def main(address: str) -> None:
-    records = Records()
-    logger = logging.getLogger("slow")
-    logger.propagate = False
-    logger.addHandler(records)
-    forwarding = LogForwardingConfig(logger=logger, append_target_to_name=False, prepend_target_on_message=False)
-    runtime = Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter="WARN", forwarding=forwarding)))
+    kept = Kept()
     storage = ExternalStorage(drivers=[Shelf()], payload_size_threshold=100)
     converter = dataclasses.replace(DataConverter.default, external_storage=storage)
-    client = await Client.connect(address, runtime=runtime, data_converter=converter)
+    client = await Client.connect(address, runtime=runtime(kept, "WARN"), data_converter=converter)
     async with Worker(client, task_queue=unique(), workflows=[Echo]) as worker:
         handle = await client.start_workflow(Echo.run, "x" * 500, id=unique(), task_queue=worker.task_queue)
         await handle.result()
         run = handle.first_execution_run_id
-    while len(records.all) < 2:
+    while len(kept.entries) < 2:
         await asyncio.sleep(0.01)
-    warnings = [
-        {"target": record.temporal_log.target, "message": record.temporal_log.message, **record.temporal_log.fields}  # type: ignore[attr-defined]
-        for record in records.all
-    ]
+    warnings = [{"target": entry.target, "message": entry.message, **entry.fields} for entry in kept.entries]
     print(json.dumps({"run": run, "warnings": warnings}))
 
 

@@ -8,48 +8,36 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from logs import Kept, runtime
 from support import eventually, new_worker, unique
 from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import RetryPolicy
-from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
 
 TARGET = "temporalio_sdk_core::worker::activities"
 ONCE = RetryPolicy(maximum_attempts=1)
 
 
-class Kept(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[Any] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(record.temporal_log)  # type: ignore[attr-defined]
+FILTER = "error,temporalio_sdk_core=warn,temporal_sdk_bridge=info"
 
 
 async def logged(address: str) -> tuple[Client, Kept]:
     """A client whose core tells of warnings, and where."""
     kept = Kept()
-    logger = logging.getLogger(unique("log"))
-    logger.propagate = False
-    logger.addHandler(kept)
-    logger.setLevel(logging.DEBUG)
-    filter = "error,temporalio_sdk_core=warn,temporal_sdk_bridge=info"
-    runtime = Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter, LogForwardingConfig(logger=logger))))
-    return await Client.connect(address, runtime=runtime), kept
+    return await Client.connect(address, runtime=runtime(kept, FILTER)), kept
 
 
 async def all_told(client: Client, kept: Kept) -> list[Any]:
     """What was told until now: a record of ours comes after it."""
-    runtime = client.service_client.config.runtime
-    assert runtime
-    runtime._core_runtime.write_test_info_log("that was all", "")
+    engine = client.service_client.config.runtime
+    assert engine
+    engine._core_runtime.write_test_info_log("that was all", "")
 
     async def last() -> None:
-        assert kept.told and kept.told[-1].message == "that was all"
+        assert kept.entries and kept.entries[-1].message == "that was all"
 
     await eventually(last)
-    return kept.told[:-1]
+    return kept.entries[:-1]
 
 
 class Late:

@@ -13,38 +13,11 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from logs import Kept, runtime
 from support import eventually, new_worker, unique
 from temporalio import workflow
 from temporalio.client import Client
-from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
-
-
-class Kept(logging.Handler):
-    """A logger of its own that keeps its records."""
-
-    def __init__(self, level: int = logging.DEBUG) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-        self.logger = logging.getLogger(unique("log"))
-        self.logger.setLevel(level)
-        self.logger.propagate = False
-        self.logger.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-    async def find(self, text: str) -> logging.LogRecord:
-        async def there() -> logging.LogRecord:
-            found = [record for record in self.records if text in record.getMessage()]
-            assert found, [record.getMessage() for record in self.records]
-            return found[0]
-
-        return await eventually(there)
-
-
-def runtime(kept: Kept, filter: TelemetryFilter | str = TelemetryFilter("DEBUG", "ERROR"), **options: Any) -> Runtime:
-    forwarding = LogForwardingConfig(logger=kept.logger, **options)
-    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter=filter, forwarding=forwarding)))
+from temporalio.runtime import TelemetryFilter
 
 
 async def test_a_record_has_level_target_fields_and_time_of_the_core() -> None:
@@ -106,7 +79,7 @@ async def test_the_filter_decides_by_target_and_level(filter: TelemetryFilter | 
     if shown:
         for text in shown:
             await kept.find(text)
-    assert {record.temporal_log.message for record in kept.records} == shown  # type: ignore[attr-defined]
+    assert {entry.message for entry in kept.entries} == shown
 
 
 async def test_the_level_of_the_logger_counts_too() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import Any
 
@@ -13,11 +12,12 @@ from temporalio.exceptions import ActivityError, ApplicationError
 with workflow.unsafe.imports_passed_through():
     import pytest
     from histories import awaited, found, kinds, new_worker, replay
+    from logs import Kept, runtime
     from support import eventually, unique
     from temporalio.api.enums.v1 import WorkflowTaskFailedCause
     from temporalio.client import Client, WorkflowFailureError
     from temporalio.exceptions import TerminatedError
-    from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+    from temporalio.runtime import TelemetryFilter
     from temporalio.service import PayloadLimitsConfig
 
 TOO_MUCH = 2 * 1024 * 1024 + 1
@@ -50,27 +50,16 @@ class Sizes:
         return "z" * result
 
 
-class Kept(logging.Handler):
-    """Keeps what the engine logs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[tuple[str, str, dict[str, Any]]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        entry = getattr(record, "temporal_log")
-        self.told.append((record.levelname, entry.message, dict(entry.fields)))
-
-
 async def logged(address: str, **limits: int) -> tuple[Client, Kept]:
     """A client on a runtime of its own that forwards its log."""
     kept = Kept()
-    logger = logging.getLogger(unique("engine"))
-    logger.propagate = False
-    logger.addHandler(kept)
-    config = LoggingConfig(TelemetryFilter(core_level="WARN", other_level="ERROR"), LogForwardingConfig(logger))
-    runtime = Runtime(telemetry=TelemetryConfig(logging=config))
-    return await Client.connect(address, runtime=runtime, payload_limits=PayloadLimitsConfig(**limits)), kept
+    engine = runtime(kept, TelemetryFilter("WARN", "ERROR"))
+    return await Client.connect(address, runtime=engine, payload_limits=PayloadLimitsConfig(**limits)), kept
+
+
+def said(kept: Kept) -> list[tuple[str, str, dict[str, Any]]]:
+    """Level, message and fields of each record."""
+    return [(r.levelname, e.message, dict(e.fields)) for r, e in zip(kept.records, kept.entries, strict=True)]
 
 
 async def test_a_megabyte_goes_everywhere(client: Client) -> None:
@@ -93,9 +82,9 @@ async def test_large_payloads_and_memos_are_warned_about_and_pass(address: str) 
 
     async def told() -> None:
         text = "[TMPRL1103] Attempted to upload {} with size that exceeded the warning limit."
-        assert {message for _, message, _ in kept.told} == {text.format("payloads"), text.format("memo")}
-        assert {level for level, _, _ in kept.told} == {"WARNING"}
-        sizes = sorted((fields["size"], fields["limit"]) for _, _, fields in kept.told)
+        assert {message for _, message, _ in said(kept)} == {text.format("payloads"), text.format("memo")}
+        assert {level for level, _, _ in said(kept)} == {"WARNING"}
+        sizes = sorted((fields["size"], fields["limit"]) for _, _, fields in said(kept))
         # The text, its quotes, and the metadata around it.
         assert [limit for _, limit in sizes] == [100, 1000, 1000, 1000]
         assert [size // 1000 for size, _ in sizes] == [0, 2, 3, 4]
@@ -116,8 +105,8 @@ async def test_no_warnings_below_the_limits_or_without_limits(address: str) -> N
             await marker.terminate()
 
         async def told(run_id: str = marker.first_execution_run_id) -> None:
-            assert [(level, message) for level, message, _ in kept.told][:1] == [("WARNING", "Failing workflow task")]
-            assert kept.told[0][2]["run_id"] == run_id
+            assert [(level, message) for level, message, _ in said(kept)][:1] == [("WARNING", "Failing workflow task")]
+            assert said(kept)[0][2]["run_id"] == run_id
 
         await eventually(told)
 
@@ -135,7 +124,7 @@ async def test_a_workflow_that_says_too_much_fails_its_task_before_the_server_he
     assert (failed.failure.message, failed.failure.application_failure_info.type) == (TEXT, "PayloadsTooLarge")
 
     async def told() -> None:
-        errors = [(message, fields) for level, message, fields in kept.told if level == "ERROR"]
+        errors = [(message, fields) for level, message, fields in said(kept) if level == "ERROR"]
         assert errors and errors[0][0] == TEXT
         assert errors[0][1]["limit"] == TOO_MUCH - 1 and TOO_MUCH < errors[0][1]["size"] < TOO_MUCH + 200
 
