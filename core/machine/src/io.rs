@@ -331,7 +331,7 @@ pub struct TaskCompletion {
     pub write_sdk: bool,
     /// `temporal.api.enums.v1.VersioningBehavior`.
     pub versioning_behavior: i32,
-    /// Attempts of local activities after the first, for metering.
+    /// Attempts of local activities that began in a task before, for metering.
     pub nonfirst_local_attempts: u32,
     /// The workflow's type, for metrics.
     pub workflow_type: Bytes,

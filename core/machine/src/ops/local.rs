@@ -36,6 +36,8 @@ pub(crate) struct Local {
     pub run_since: Option<Time>,
     /// Cancellation was asked for.
     pub canceling: bool,
+    /// Its first attempt was in a task before the open one.
+    pub began_before: bool,
     /// What goes along with its marker.
     pub extras: Option<Box<Extras>>,
 }
@@ -110,39 +112,66 @@ impl Local {
             asked_at,
             run_since: None,
             canceling: false,
+            began_before: false,
             extras,
             command,
         }
     }
 
-    /// Starts the next attempt, unless its time is already over.
+    /// How it ends without another attempt, if its whole time is over.
+    pub fn too_late(&self, now: Time) -> Option<Resolution> {
+        let late = self.deadline().is_some_and(|deadline| deadline <= now);
+        late.then(|| self.timed_out(LocalTimeout::ScheduleToClose))
+    }
+
+    /// Starts the next attempt.
     pub fn start(
         &mut self,
         now: Time,
         execution: u32,
         workflow_id: &str,
         workflow_type: &Bytes,
-    ) -> Result<LocalTask, Resolution> {
+    ) -> LocalTask {
         self.run_since.get_or_insert(now);
         let original = *self.original_schedule_time.get_or_insert(now);
-        let deadline = self.schedule_to_close().map(|limit| original + limit);
-        if deadline.is_some_and(|d| d <= now) {
-            return Err(self.timed_out(LocalTimeout::ScheduleToClose));
-        }
         self.state = State::Running { execution, since: now };
-        let whole = self.schedule_to_close();
-        Ok(LocalTask {
+        let whole = limit(self.command.schedule_to_close_timeout).unwrap_or(Duration::MAX);
+        LocalTask {
             name: LocalName { seq: self.seq, execution },
             workflow_id: workflow_id.to_owned(),
             workflow_type: workflow_type.clone(),
             attempt: self.attempt,
             original_schedule_time: original,
             schedule_time: now,
-            schedule_to_start: shorter(duration(self.command.schedule_to_start_timeout), whole),
-            start_to_close: shorter(duration(self.command.start_to_close_timeout), whole),
-            schedule_to_close_deadline: deadline,
+            schedule_to_start: limit(self.command.schedule_to_start_timeout).map(|l| l.min(whole)),
+            start_to_close: limit(self.command.start_to_close_timeout).map(|l| l.min(whole)),
+            schedule_to_close_deadline: self.deadline(),
             command: self.command.clone(),
-        })
+        }
+    }
+
+    /// Whether the shell runs it under this name.
+    pub fn runs_as(&self, name: LocalName) -> bool {
+        self.seq == name.seq
+            && matches!(self.state, State::Running { execution, .. } if execution == name.execution)
+    }
+
+    /// What runs on of it without the workflow.
+    pub fn abandoned(&self) -> Self {
+        Self {
+            names: Names::new(self.names.id(), self.names.kind()),
+            command: self.command.clone(),
+            extras: None,
+            canceling: false,
+            ..*self
+        }
+    }
+
+    /// How it ends because the workflow said so: no attempt counts.
+    pub fn cancelled(&mut self) -> Resolution {
+        self.attempt = 0;
+        self.original_schedule_time.get_or_insert(self.asked_at);
+        Resolution::Cancelled(Some(failure::cancelled("Activity cancelled", None)))
     }
 
     /// When the next attempt is due, if it waits for that.
@@ -162,10 +191,8 @@ impl Local {
     pub fn report(&mut self, now: Time, report: LocalReport) -> Next {
         match report.result {
             LocalResult::Completed(result) => Next::Over(Resolution::Completed(result)),
-            LocalResult::Cancelled(failure) => {
-                let failure = failure.or_else(|| Some(failure::cancelled("Activity cancelled", None)));
-                Next::Over(Resolution::Cancelled(failure))
-            }
+            LocalResult::Cancelled(None) => Next::Over(self.cancelled()),
+            LocalResult::Cancelled(failure) => Next::Over(Resolution::Cancelled(failure)),
             LocalResult::Failed(failure) => self.failed(now, failure),
             LocalResult::TimedOut(LocalTimeout::StartToClose) => {
                 let failure = failure::timed_out(TIMED_OUT, timeout_type::START_TO_CLOSE);
@@ -189,13 +216,13 @@ impl Local {
             return over();
         }
         let after = policy.backoff(self.attempt, &failure);
-        let deadline =
-            self.schedule_to_close().zip(self.original_schedule_time).map(|(limit, from)| from + limit);
-        if deadline.is_some_and(|d| now + after >= d) {
+        let waits_here = after <= duration(self.command.local_retry_threshold).unwrap_or(THRESHOLD);
+        if waits_here && self.deadline().is_some_and(|deadline| now + after >= deadline) {
             return over();
         }
         self.attempt = self.attempt.saturating_add(1);
-        if after > duration(self.command.local_retry_threshold).unwrap_or(THRESHOLD) {
+        if !waits_here {
+            // As in the reference, the workflow waits even if the whole time will be over by then.
             return Next::Over(Resolution::Backoff { attempt: self.attempt, after, failure: encoded });
         }
         Next::Retry(now + after)
@@ -210,9 +237,11 @@ impl Local {
         Resolution::Failed(Some(failure::timed_out(TIMED_OUT, kind)))
     }
 
-    /// Zero means none.
-    fn schedule_to_close(&self) -> Option<Duration> {
-        duration(self.command.schedule_to_close_timeout).filter(|d| !d.is_zero())
+    /// When its whole time is over.
+    fn deadline(&self) -> Option<Time> {
+        limit(self.command.schedule_to_close_timeout)
+            .zip(self.original_schedule_time)
+            .map(|(limit, from)| from + limit)
     }
 
     fn policy(&self) -> Policy {
@@ -299,12 +328,9 @@ impl Local {
     }
 }
 
-/// A limit that is not set, or longer than the whole, is the whole. Zero means not set.
-fn shorter(limit: Option<Duration>, whole: Option<Duration>) -> Option<Duration> {
-    match (limit.filter(|d| !d.is_zero()), whole) {
-        (Some(limit), Some(whole)) => Some(limit.min(whole)),
-        (limit, whole) => limit.or(whole),
-    }
+/// A time limit. Zero means none.
+fn limit(wire: Option<prost_types::Duration>) -> Option<Duration> {
+    duration(wire).filter(|limit| !limit.is_zero())
 }
 
 /// When and how often to try again.

@@ -43,7 +43,7 @@ pub(crate) struct Run {
 }
 
 // What each cached run takes at least.
-const _: () = assert!(std::mem::size_of::<Run>() <= 960);
+const _: () = assert!(std::mem::size_of::<Run>() <= 984);
 
 /// What is awaited.
 #[derive(Debug)]
@@ -389,6 +389,7 @@ impl Run {
     /// Answers the open task.
     fn answer(&mut self, force_new_task: bool, config: &Config) {
         let answer = self.workflow.answer(config);
+        let force_new_task = force_new_task && answer.closes.is_none();
         let Some(held) = &mut self.task else { return };
         let completion = TaskCompletion {
             ticket: held.ticket,
@@ -396,12 +397,12 @@ impl Run {
             commands: answer.commands,
             messages: answer.messages,
             query_results: std::mem::take(&mut held.results),
-            force_new_task: force_new_task && answer.closes.is_none(),
+            force_new_task,
             core_flags: answer.core_flags,
             lang_flags: answer.lang_flags,
             write_sdk: answer.write_sdk,
             versioning_behavior: answer.versioning_behavior,
-            nonfirst_local_attempts: answer.nonfirst_local_attempts,
+            nonfirst_local_attempts: self.workflow.take_nonfirst_attempts(force_new_task),
             workflow_type: self.workflow.workflow_type.clone(),
             closes: answer.closes.is_some(),
             leaves: answer.closes.is_some() || self.eviction.is_some(),

@@ -23,6 +23,19 @@ impl Workflow {
         self.local_executions
     }
 
+    /// The task is answered: how many attempts were started in it of local activities that began in a task before, for
+    /// the server's metering. As in the reference, only a task that leaves some of them running tells.
+    pub fn take_nonfirst_attempts(&mut self, leaves_some: bool) -> u32 {
+        let attempts = std::mem::take(&mut self.nonfirst_attempts);
+        if !leaves_some {
+            return 0;
+        }
+        for (_, local) in self.locals_mut() {
+            local.began_before = true;
+        }
+        attempts
+    }
+
     /// What the shell must do for them.
     pub fn take_locals(&mut self) -> Vec<LocalOut> {
         std::mem::take(&mut self.locals_out)
@@ -42,10 +55,11 @@ impl Workflow {
 
     /// The earliest next attempt.
     pub fn locals_deadline(&mut self) -> Option<Time> {
+        let abandoned = self.abandoned.iter().filter_map(Local::next_attempt).min();
         if self.locals_open == 0 {
-            return None;
+            return abandoned;
         }
-        self.locals_mut().filter_map(|(_, local)| local.next_attempt()).min()
+        self.locals_mut().filter_map(|(_, local)| local.next_attempt()).chain(abandoned).min()
     }
 
     fn locals_mut(&mut self) -> impl Iterator<Item = (u32, &mut Local)> {
@@ -60,32 +74,47 @@ impl Workflow {
         if self.locals_deadline().is_none_or(|d| d > now) {
             return;
         }
-        let due = |l: &Local| l.next_attempt().is_some_and(|at| at <= now);
-        let due: Vec<u32> = self.locals_mut().filter(|(_, l)| due(l)).map(|(index, _)| index).collect();
+        let is_due = |l: &Local| l.next_attempt().is_some_and(|at| at <= now);
+        let due: Vec<u32> = self.locals_mut().filter(|(_, l)| is_due(l)).map(|(index, _)| index).collect();
         for index in due {
             self.start_local(index, now);
+        }
+        for local in self.abandoned.iter_mut().filter(|l| is_due(l)) {
+            self.local_executions = self.local_executions.wrapping_add(1);
+            let task = local.start(now, self.local_executions, &self.workflow_id, &self.workflow_type);
+            self.locals_out.push(LocalOut::Start(Box::new(task)));
         }
     }
 
     fn start_local(&mut self, index: u32, now: Time) {
-        self.local_executions = self.local_executions.wrapping_add(1);
-        let execution = self.local_executions;
         let Some(Op::Local(local)) = self.ops.get_mut(index) else { return };
-        if local.attempt > 1 {
-            self.nonfirst_attempts = self.nonfirst_attempts.saturating_add(1);
+        if let Some(late) = local.too_late(now) {
+            self.resolve(index, late, Some(now));
+            return;
         }
-        match local.start(now, execution, &self.workflow_id, &self.workflow_type) {
-            Ok(task) => self.locals_out.push(LocalOut::Start(Box::new(task))),
-            Err(resolution) => self.resolve(index, resolution, Some(now)),
+        self.nonfirst_attempts = self.nonfirst_attempts.saturating_add(u32::from(local.began_before));
+        self.local_executions = self.local_executions.wrapping_add(1);
+        let task = local.start(now, self.local_executions, &self.workflow_id, &self.workflow_type);
+        let (name, canceling) = (task.name, local.canceling);
+        self.locals_out.push(LocalOut::Start(Box::new(task)));
+        if canceling {
+            // The code gave it up in a task of another worker, which did not live to see it end.
+            self.locals_out.push(LocalOut::Cancel(name));
         }
     }
 
     /// How an attempt went. Reports of attempts that nobody waits for any more are dropped.
     pub fn local_reported(&mut self, now: Time, report: LocalReport) {
+        if let Some(at) = self.abandoned.iter().position(|l| l.runs_as(report.name)) {
+            match self.abandoned[at].report(now, report) {
+                Next::Retry(until) => self.abandoned[at].state = State::Backoff { until },
+                Next::Over(_) => drop(self.abandoned.swap_remove(at)),
+            }
+            return;
+        }
         let Some(index) = self.locals.find(report.name.seq.into()) else { return };
         let Some(Op::Local(local)) = self.ops.get_mut(index) else { return };
-        let State::Running { execution, .. } = local.state else { return };
-        if execution != report.name.execution {
+        if !local.runs_as(report.name) {
             return;
         }
         match local.report(now, report) {
@@ -108,24 +137,32 @@ impl Workflow {
         let Some(index) = known(&self.locals, "local activity", seq)? else { return Ok(()) };
         let Some(Op::Local(local)) = self.ops.get_mut(index) else { return Ok(()) };
         local.canceling = true;
-        let cancelled = || Resolution::Cancelled(Some(crate::failure::cancelled("Activity cancelled", None)));
         match (local.state, local.cancellation) {
             // Its marker tells how that went.
-            (State::Replaying, _) | (State::Resolved { .. }, _) => {}
-            (State::Wanted | State::Backoff { .. }, _) => self.resolve(index, cancelled(), None),
+            (State::Replaying, _) | (State::Resolved { .. }, _) => return Ok(()),
+            (State::Running { .. } | State::Backoff { .. }, Cancellation::Abandon) => {
+                self.abandoned.push(local.abandoned());
+            }
             (State::Running { execution, .. }, how) => {
                 self.locals_out.push(LocalOut::Cancel(LocalName { seq, execution }));
-                match how {
-                    Cancellation::WaitCancellationCompleted => {}
-                    Cancellation::TryCancel | Cancellation::Abandon => self.resolve(index, cancelled(), None),
+                if how == Cancellation::WaitCancellationCompleted {
+                    return Ok(());
                 }
             }
+            (State::Wanted | State::Backoff { .. }, _) => {}
         }
+        let cancelled = local.cancelled();
+        self.resolve(index, cancelled, None);
         Ok(())
     }
 
     /// The workflow closes, or leaves the cache: nothing of them is waited for any more.
     pub fn drop_locals(&mut self) {
+        for local in self.abandoned.drain(..) {
+            if let State::Running { execution, .. } = local.state {
+                self.locals_out.push(LocalOut::Cancel(LocalName { seq: local.seq, execution }));
+            }
+        }
         if self.locals_open == 0 && self.resolved.is_empty() {
             return;
         }

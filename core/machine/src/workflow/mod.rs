@@ -26,7 +26,7 @@ use crate::history::Turn;
 use crate::io::{Closed, LocalName, LocalTask, Note};
 use crate::jobs::Jobs;
 use crate::marker::Marker;
-use crate::ops::local::Resolution;
+use crate::ops::local::{Local, Resolution};
 use crate::ops::{Op, Out, Slab, Then};
 use crate::queue::Queue;
 use crate::ring::Ring;
@@ -94,7 +94,10 @@ pub(crate) struct Workflow {
     local_executions: u32,
     /// Local activities that are to run, run, or wait for their next attempt.
     locals_open: usize,
-    /// Attempts after the first that were started after the first task of their activity, for metering.
+    /// Local activities that the code abandoned while they ran: they go on by their own rules until the run closes or
+    /// leaves the cache. Nobody hears of them, and no task waits for them.
+    abandoned: Vec<Local>,
+    /// Attempts started in the open task, of activities that began in a task before.
     nonfirst_attempts: u32,
     messages: Vec<api::Message>,
     versioning_behavior: i32,
@@ -178,7 +181,6 @@ pub(crate) struct Answer {
     pub lang_flags: Vec<u32>,
     pub write_sdk: bool,
     pub versioning_behavior: i32,
-    pub nonfirst_local_attempts: u32,
     pub closes: Option<Closed>,
 }
 
@@ -227,6 +229,7 @@ impl Workflow {
             locals_out: Vec::new(),
             local_executions,
             locals_open: 0,
+            abandoned: Vec::new(),
             nonfirst_attempts: 0,
             messages: Vec::new(),
             versioning_behavior: config.default_versioning_behavior,
@@ -340,7 +343,6 @@ impl Workflow {
             lang_flags,
             write_sdk: self.flags.enabled && !self.sdk.as_ref().is_some_and(|sdk| sdk.is(config)),
             versioning_behavior: self.versioning_behavior,
-            nonfirst_local_attempts: std::mem::take(&mut self.nonfirst_attempts),
             closes: self.closing,
         }
     }
@@ -393,6 +395,7 @@ impl Workflow {
         std::mem::size_of::<Self>()
             + self.ops.bytes()
             + self.queue.bytes()
+            + self.abandoned.capacity() * std::mem::size_of::<Local>()
             + self.workflow_id.len()
             + self.workflow_type.len()
             + self.inherited.as_ref().map_or(0, |inherited| inherited.bytes())

@@ -9,9 +9,7 @@ use outlast_machine::io::{LocalName, LocalReport, LocalResult, LocalTask, LocalT
 use outlast_machine::time::Time;
 use outlast_proto::coresdk::activity_result::activity_execution_result::Status;
 use outlast_proto::coresdk::activity_task::{ActivityCancelReason, ActivityCancellationDetails, Cancel};
-use outlast_proto::temporal::api::failure::v1::{
-    ApplicationFailureInfo, CanceledFailureInfo, Failure, failure::FailureInfo,
-};
+use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
 use prost::Message;
 
 #[derive(Clone, Debug)]
@@ -113,7 +111,7 @@ impl Locals {
         let token = Bytes::from(format!("outlast-local-{}", self.last));
         let to_close = task.schedule_to_close_deadline.map(|at| (at, LocalTimeout::ScheduleToClose));
         let attempt = task.start_to_close.map(|d| (now + d, LocalTimeout::StartToClose));
-        let give_up = earlier(attempt, to_close);
+        let give_up = earlier(to_close, attempt);
         if let Some((at, _)) = give_up {
             self.timers.insert((at, token.clone()));
         }
@@ -126,7 +124,7 @@ impl Locals {
     fn cancel(&mut self, now: Time, key: Key) {
         if let Some(at) = self.waiting.iter().position(|w| w.key == key) {
             self.waiting.remove(at);
-            let result = LocalResult::Cancelled(Some(cancelled()));
+            let result = LocalResult::Cancelled(None);
             return self.report(key, now, now, result);
         }
         if let Some(token) = self.tokens.get(&key).cloned() {
@@ -202,16 +200,6 @@ fn earlier(a: Option<(Time, LocalTimeout)>, b: Option<(Time, LocalTimeout)>) -> 
         (Some(a), _) => Some(a),
         (None, b) => b,
     }
-}
-
-fn cancelled() -> Bytes {
-    let info = FailureInfo::CanceledFailureInfo(CanceledFailureInfo::default());
-    let failure = Failure {
-        message: "local activity cancelled before it started".into(),
-        failure_info: Some(info),
-        ..Default::default()
-    };
-    failure.encode_to_vec().into()
 }
 
 fn never_async() -> Failure {

@@ -58,7 +58,7 @@ pub(super) fn local(namespace: &str, run: &RunId, task: LocalTask, now: Time) ->
         started_time: Some(now.timestamp()),
         attempt: task.attempt,
         schedule_to_close_timeout: command.schedule_to_close_timeout,
-        start_to_close_timeout: timeout.or(command.start_to_close_timeout),
+        start_to_close_timeout: timeout.or(command.schedule_to_close_timeout),
         retry_policy: Some(command.retry_policy.and_then(readable).unwrap_or_else(retry_policy)),
         is_local: true,
         ..Default::default()
