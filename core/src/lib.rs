@@ -13,7 +13,7 @@ mod runtime;
 
 pub use connect::{ConnectString, connect, connect_with};
 pub use outlast_client::{
-    BasicAuth, CallInfo, CallObserver, CallOptions, Client, ClientOptions, Code, Compression, Error,
+    BasicAuth, CallEnd, CallInfo, CallObserver, CallOptions, Client, ClientOptions, Code, Compression, Error,
     HttpConnectProxy, KeepAlive, Kind, Metadata, RetryKind, RetryPolicy, Service, ServiceFuture, Status,
     Target, TlsIdentity, TlsOptions, WarnSizes, envconfig, raw,
 };

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use outlast_client::{CallInfo, CallObserver, Client, Code};
+use outlast_client::{CallEnd, CallInfo, CallObserver, Client, Code};
 use outlast_worker::telemetry::logs::Logs;
 use outlast_worker::telemetry::{Call, CallMetrics, Metrics};
 use outlast_worker::{ConfigError, Worker, WorkerConfig};
@@ -125,15 +125,21 @@ impl Runtime {
 struct Observer(CallMetrics);
 
 impl CallObserver for Observer {
-    fn finished(&self, info: &CallInfo<'_>) {
-        self.0.record_call(&Call {
-            operation: info.method,
-            namespace: info.namespace.unwrap_or_default(),
-            task_queue: info.task_queue.unwrap_or_default(),
-            long_poll: info.long_poll,
-            failure: failure(info.code),
-            elapsed: info.elapsed,
-        });
+    fn started(&self, info: &CallInfo<'_>) {
+        self.0.started(&call(info));
+    }
+
+    fn finished(&self, info: &CallInfo<'_>, end: &CallEnd) {
+        self.0.finished(&call(info), failure(end.code), end.elapsed);
+    }
+}
+
+fn call<'a>(info: &CallInfo<'a>) -> Call<'a> {
+    Call {
+        operation: info.method,
+        namespace: info.namespace.unwrap_or_default(),
+        task_queue: info.task_queue.unwrap_or_default(),
+        long_poll: info.long_poll,
     }
 }
 

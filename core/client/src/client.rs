@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::connect::Network;
 use crate::retry::{Decision, Failure, is_retryable_poll};
 use crate::{
-    CallInfo, ClientOptions, Code, Error, Kind, Metadata, RetryKind, RetryPolicy, Service, WarnSizes, error,
+    CallEnd, CallInfo, CallObserver, ClientOptions, Code, Error, Kind, Metadata, RetryKind, RetryPolicy,
+    Service, WarnSizes, error,
 };
 
 /// How one call differs from others.
@@ -61,7 +62,7 @@ struct Inner {
     long_poll_timeout: Duration,
     encode_limit: usize,
     warn_sizes: WarnSizes,
-    observer: Option<Arc<dyn crate::CallObserver>>,
+    observer: Option<Arc<dyn CallObserver>>,
     headers: RwLock<Headers>,
     system_info: OnceLock<Arc<api::GetSystemInfoResponse>>,
 }
@@ -276,10 +277,15 @@ impl Inner {
         loop {
             attempt = attempt.saturating_add(1);
             let left = if each_try { limit } else { limit.saturating_sub(start.elapsed()) };
+            self.observe(call, attempt, |observer, info| observer.started(info));
             let began = Instant::now();
+            let ended = |code, retry_after| {
+                let end = CallEnd { code, elapsed: began.elapsed(), retry_after };
+                self.observe(call, attempt, |observer, info| observer.finished(info, &end));
+            };
             let error = match self.attempt(call, left).await {
                 Ok(answer) => {
-                    self.observe(call, Code::Ok, began, attempt, None);
+                    ended(Code::Ok, None);
                     return Ok(answer);
                 }
                 Err(error) => error,
@@ -300,7 +306,7 @@ impl Inner {
                 first_goaway,
             };
             let wait = self.decide(call, &error, failure, if each_try { None } else { Some(limit) });
-            self.observe(call, error.code, began, attempt, wait);
+            ended(error.code, wait);
             let Some(wait) = wait else { return Err(explain(error, before.as_ref(), limit)) };
             before = Some(error);
             sleep(wait).await;
@@ -364,28 +370,20 @@ impl Inner {
         timeout(left, std::pin::pin!(answer)).await.map_err(expired)?
     }
 
-    fn observe(
-        &self,
-        call: &Call<'_>,
-        code: Code,
-        began: Instant,
-        attempt: u32,
-        retry_after: Option<Duration>,
-    ) {
+    /// Tells the observer, if there is one, of a try of a call.
+    fn observe(&self, call: &Call<'_>, attempt: u32, tell: impl FnOnce(&dyn CallObserver, &CallInfo<'_>)) {
         let Some(observer) = &self.observer else { return };
         let path = call.path.path().trim_start_matches('/');
         let (service, method) = path.split_once('/').unwrap_or(("", path));
-        observer.finished(&CallInfo {
+        let info = CallInfo {
             service,
             method,
             namespace: call.options.namespace.as_deref(),
             task_queue: call.options.task_queue.as_deref(),
             long_poll: call.options.waits || call.options.retry == RetryKind::LongPoll,
-            code,
-            elapsed: began.elapsed(),
             attempt,
-            retry_after,
-        });
+        };
+        tell(&**observer, &info);
     }
 }
 

@@ -36,7 +36,7 @@ pub use client::{CallOptions, Client};
 pub use error::{Error, Kind};
 pub use in_process::{Service, ServiceFuture, Status};
 pub use metadata::Metadata;
-pub use observe::{CallInfo, CallObserver};
+pub use observe::{CallEnd, CallInfo, CallObserver};
 pub use options::{
     BasicAuth, ClientOptions, Compression, HttpConnectProxy, KeepAlive, ProxyAddress, TlsIdentity,
     TlsOptions, host_name,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::Code;
 
-/// One finished try of a call.
+/// One try of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct CallInfo<'a> {
     /// `temporal.api.workflowservice.v1.WorkflowService`
@@ -17,18 +17,28 @@ pub struct CallInfo<'a> {
     pub task_queue: Option<&'a str>,
     /// A call that waits for something to happen.
     pub long_poll: bool,
+    /// Counted from one.
+    pub attempt: u32,
+}
+
+/// How a try ended.
+#[derive(Clone, Copy, Debug)]
+pub struct CallEnd {
     /// `Ok`, or the code of the error.
     pub code: Code,
     /// How long this try took.
     pub elapsed: Duration,
-    /// Counted from one.
-    pub attempt: u32,
     /// The wait before the next try; `None` when this was the last.
     pub retry_after: Option<Duration>,
 }
 
-/// Told of every finished try, on the task that made the call: be quick.
+/// Told of every try, on the task that makes the call: be quick.
 pub trait CallObserver: Send + Sync {
+    /// A try begins. Nothing more is heard of one whose call is dropped.
+    fn started(&self, call: &CallInfo<'_>) {
+        let _ = call;
+    }
+
     /// A try is over.
-    fn finished(&self, info: &CallInfo<'_>);
+    fn finished(&self, call: &CallInfo<'_>, end: &CallEnd);
 }

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use outlast_client::{CallInfo, CallObserver, CallOptions, Client, Code, Error, Kind, Metadata, RetryKind};
+use outlast_client::{
+    CallEnd, CallInfo, CallObserver, CallOptions, Client, Code, Error, Kind, Metadata, RetryKind,
+};
 use outlast_proto::lens::api as lens;
 use outlast_proto::temporal::api::workflowservice::v1 as api;
 use prost::Message;
@@ -27,11 +29,15 @@ fn ok() -> Reply {
 struct Diary(Mutex<Vec<String>>);
 
 impl CallObserver for Diary {
-    fn finished(&self, info: &CallInfo<'_>) {
-        let end = if info.retry_after.is_some() { "again" } else { "done" };
+    fn started(&self, info: &CallInfo<'_>) {
+        self.0.lock().unwrap().push(format!("{} {}.", info.method, info.attempt));
+    }
+
+    fn finished(&self, info: &CallInfo<'_>, end: &CallEnd) {
+        let then = if end.retry_after.is_some() { "again" } else { "done" };
         let kind = if info.long_poll { "poll" } else { "call" };
         let namespace = info.namespace.unwrap_or("-");
-        let line = format!("{} {kind} {namespace} {}. {:?} {end}", info.method, info.attempt, info.code);
+        let line = format!("{} {kind} {namespace} {}. {:?} {then}", info.method, info.attempt, end.code);
         self.0.lock().unwrap().push(line);
     }
 }
@@ -101,8 +107,11 @@ async fn a_failed_call_is_tried_again_and_every_try_is_seen() {
     assert_eq!(call(&client, options).await.unwrap(), "answer");
     let lines = diary.0.lock().unwrap().clone();
     let expected = [
+        "Method 1.",
         "Method call ns 1. Unavailable again",
+        "Method 2.",
         "Method call ns 2. ResourceExhausted again",
+        "Method 3.",
         "Method call ns 3. Ok done",
     ];
     assert_eq!(lines, expected);

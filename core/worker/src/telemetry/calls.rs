@@ -1,13 +1,13 @@
 //! Counts and times of client calls, per operation and namespace.
 //!
-//! Knows nothing of the client: whoever observes its calls hands each one to [`CallMetrics::record_call`].
+//! Knows nothing of the client: whoever observes its calls tells [`CallMetrics`] of each one.
 
 use super::meter::{Counter, Timing};
 use super::metrics::{Family, Metrics};
 use super::names::{self, label};
 use std::time::Duration;
 
-/// One try of one call, when it has ended.
+/// One try of one call.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// The RPC's name without its service: `StartWorkflowExecution`.
@@ -17,9 +17,6 @@ pub struct Call<'a> {
     /// Empty if it is about none.
     pub task_queue: &'a str,
     pub long_poll: bool,
-    /// The gRPC code's name of a call that failed: `UNAVAILABLE`.
-    pub failure: Option<&'a str>,
-    pub elapsed: Duration,
 }
 
 /// Handles of client calls, bound when an operation is first seen.
@@ -61,15 +58,25 @@ impl CallMetrics {
         }
     }
 
-    /// Counts one try. Three hash look-ups, no allocation once an operation has been seen.
-    pub fn record_call(&self, call: &Call<'_>) {
+    /// A try begins: it is counted now, since a poll may last for a minute.
+    pub fn started(&self, call: &Call<'_>) {
+        self.kind(call, |kind| kind.requests.add(1));
+    }
+
+    /// A try is over. `failure` is the gRPC code's name, if it failed: `UNAVAILABLE`.
+    pub fn finished(&self, call: &Call<'_>, failure: Option<&str>, elapsed: Duration) {
+        self.kind(call, |kind| {
+            if let Some(code) = failure {
+                kind.failures.of(code).add(1);
+            }
+            kind.latency.observe(elapsed);
+        });
+    }
+
+    /// Three hash look-ups, no allocation once an operation has been seen.
+    fn kind(&self, call: &Call<'_>, record: impl FnOnce(&Kind)) {
         let operation = self.namespaces.of(call.namespace).of(call.task_queue).of(call.operation);
-        let kind = if call.long_poll { &operation.long } else { &operation.short };
-        kind.requests.add(1);
-        if let Some(code) = call.failure {
-            kind.failures.of(code).add(1);
-        }
-        kind.latency.observe(call.elapsed);
+        record(if call.long_poll { &operation.long } else { &operation.short });
     }
 }
 
@@ -101,20 +108,16 @@ mod tests {
         let prometheus = Arc::new(Prometheus::new(PrometheusOptions::default()));
         let options = MetricsOptions { service_name: None, ..Default::default() };
         let calls = CallMetrics::new(&Metrics::new(prometheus.clone(), options));
-        let mut call = Call {
-            operation: "PollNexusTaskQueue",
-            namespace: "ns",
-            task_queue: "q",
-            long_poll: true,
-            failure: None,
-            elapsed: Duration::from_millis(70),
-        };
-        calls.record_call(&call);
-        call.failure = Some("UNAVAILABLE");
-        calls.record_call(&call);
+        let call =
+            Call { operation: "PollNexusTaskQueue", namespace: "ns", task_queue: "q", long_poll: true };
+        calls.started(&call);
+        calls.finished(&call, None, Duration::from_millis(70));
+        calls.started(&call);
+        calls.finished(&call, Some("UNAVAILABLE"), Duration::from_millis(70));
+        calls.started(&call); // a poll under way
         let text = prometheus.text();
         let labels = "namespace=\"ns\",operation=\"PollNexusTaskQueue\",task_queue=\"q\"";
-        assert!(text.contains(&format!("temporal_long_request{{{labels}}} 2\n")), "{text}");
+        assert!(text.contains(&format!("temporal_long_request{{{labels}}} 3\n")), "{text}");
         assert!(
             text.contains(
                 "temporal_long_request_failure{namespace=\"ns\",operation=\"PollNexusTaskQueue\",\

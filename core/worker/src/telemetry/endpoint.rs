@@ -30,7 +30,7 @@ pub struct PrometheusEndpoint {
 }
 
 impl PrometheusEndpoint {
-    /// Listens on `address` (port 0 picks one) and serves `prometheus` at `/metrics` and `/`.
+    /// Listens on `address` (port 0 picks one) and serves `prometheus` at `/metrics`.
     pub async fn bind(address: SocketAddr, prometheus: Arc<Prometheus>) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -80,15 +80,16 @@ async fn accept(listener: TcpListener, prometheus: Arc<Prometheus>) {
 }
 
 fn answer(request: &Request<Incoming>, prometheus: &Prometheus) -> Response<Full<Bytes>> {
-    let (status, body) = match (request.method().as_str(), request.uri().path()) {
-        ("GET" | "HEAD", "/" | "/metrics") => (StatusCode::OK, prometheus.text()),
-        (_, "/" | "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, String::new()),
-        _ => (StatusCode::NOT_FOUND, String::new()),
-    };
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let text = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, text);
+    let mut response = Response::new(Full::default());
+    match (request.method().as_str(), request.uri().path()) {
+        ("GET" | "HEAD", "/metrics") => {
+            *response.body_mut() = Full::new(Bytes::from(prometheus.text()));
+            let text = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4");
+            response.headers_mut().insert(hyper::header::CONTENT_TYPE, text);
+        }
+        (_, "/metrics") => *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED,
+        _ => *response.status_mut() = StatusCode::NOT_FOUND,
+    }
     response
 }
 
@@ -119,6 +120,8 @@ mod tests {
         assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
         assert!(page.contains("content-type: text/plain; version=0.0.4"), "{page}");
         assert!(page.ends_with("# TYPE done counter\ndone 7\n"), "{page}");
-        assert!(get(endpoint.address(), "/other").await.starts_with("HTTP/1.1 404"));
+        for path in ["/", "/other"] {
+            assert!(get(endpoint.address(), path).await.starts_with("HTTP/1.1 404"));
+        }
     }
 }

@@ -98,15 +98,16 @@ const ACTIVITY: &[f64] = &[50., 100., 500., 1000., 5000., 1e4, 6e4];
 const SCHEDULE_TO_START: &[f64] = &[100., 500., 1000., 5000., 1e4, 1e5, 1e6];
 const OTHERS: &[f64] = &[50., 100., 500., 1000., 2500., 1e4];
 
-/// The histogram bounds of a metric (by its name without prefix), in milliseconds.
+/// The histogram bounds of a metric by its whole name, in milliseconds. Under another prefix all have the general ones,
+/// as in the reference.
 pub fn buckets(name: &str) -> &'static [f64] {
     match name {
-        "workflow_endtoend_latency" => END_TO_END,
-        "workflow_task_execution_latency" | "workflow_task_replay_latency" => WORKFLOW_TASK,
-        "activity_execution_latency" => ACTIVITY,
-        "workflow_task_schedule_to_start_latency"
-        | "activity_schedule_to_start_latency"
-        | "nexus_task_schedule_to_start_latency" => SCHEDULE_TO_START,
+        "temporal_workflow_endtoend_latency" => END_TO_END,
+        "temporal_workflow_task_execution_latency" | "temporal_workflow_task_replay_latency" => WORKFLOW_TASK,
+        "temporal_activity_execution_latency" => ACTIVITY,
+        "temporal_workflow_task_schedule_to_start_latency"
+        | "temporal_activity_schedule_to_start_latency"
+        | "temporal_nexus_task_schedule_to_start_latency" => SCHEDULE_TO_START,
         _ => OTHERS,
     }
 }
@@ -126,7 +127,8 @@ mod tests {
     #[test]
     fn bounds_rise() {
         for name in ALL {
-            assert!(buckets(name.name).is_sorted_by(|a, b| a < b), "{}", name.name);
+            let bounds = buckets(&format!("temporal_{}", name.name));
+            assert!(bounds.is_sorted_by(|a, b| a < b), "{}", name.name);
         }
     }
 }

@@ -125,9 +125,8 @@ pub(super) fn bounds(
     if let Some((_, own)) = fitting.max_by_key(|(part, _)| part.len()) {
         return own.clone();
     }
-    let seconds = durations_as_seconds && instrument.shape == Shape::HistogramDuration;
-    let scale = if seconds { 1000.0 } else { 1.0 };
-    names::buckets(&instrument.name).iter().map(|bound| bound / scale).collect()
+    let scale = if durations_as_seconds { 1000.0 } else { 1.0 };
+    names::buckets(&name).iter().map(|bound| bound / scale).collect()
 }
 
 impl Meter for Prometheus {

@@ -15,7 +15,8 @@ use outlast_core::proto::lens::lang::remove_from_cache::EvictionReason;
 use outlast_core::proto::temporal::api::enums::v1::{EventType, WorkflowTaskFailedCause};
 use outlast_core::proto::temporal::api::workflowservice::v1::{self as api, workflow_service as path};
 use outlast_core::{
-    CallInfo, CallObserver, CallOptions, Ending, PollError, Versioning, Worker, WorkerConfig, WorkerSet,
+    CallEnd, CallInfo, CallObserver, CallOptions, Ending, PollError, Versioning, Worker, WorkerConfig,
+    WorkerSet,
 };
 
 use crate::flow::{Flow, Op, done};
@@ -267,7 +268,7 @@ async fn a_run_of_thousands_of_events_is_read_again() {
 struct Pages(AtomicUsize);
 
 impl CallObserver for Pages {
-    fn finished(&self, info: &CallInfo<'_>) {
+    fn finished(&self, info: &CallInfo<'_>, _: &CallEnd) {
         if info.method == "GetWorkflowExecutionHistory" {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
