@@ -60,13 +60,10 @@ pub(crate) enum State {
 /// The message of a failure that is made here when a time limit is broken.
 const TIMED_OUT: &str = "Activity timed out";
 
-/// Whether a failure was made here, of a broken time limit. Its marker says no more than this.
-fn is_time_limit(encoded: &Option<Bytes>) -> bool {
+/// Whether a failure is a time-out: made here of a broken time limit, or the activity's own.
+fn is_timeout(encoded: &Option<Bytes>) -> bool {
     let failure = encoded.clone().and_then(|failure| Failure::decode(failure).ok());
-    failure.is_some_and(|failure| {
-        matches!(failure.failure_info, Some(FailureInfo::TimeoutFailureInfo(_)))
-            && failure.message == TIMED_OUT
-    })
+    failure.is_some_and(|f| matches!(f.failure_info, Some(FailureInfo::TimeoutFailureInfo(_))))
 }
 
 /// How a local activity ended.
@@ -206,10 +203,13 @@ impl Local {
 
     fn failed(&mut self, now: Time, encoded: Option<Bytes>) -> Next {
         let failure = encoded.clone().and_then(|f| Failure::decode(f).ok()).unwrap_or_default();
-        if matches!(failure.failure_info, Some(FailureInfo::CanceledFailureInfo(_))) {
-            return Next::Over(Resolution::Cancelled(encoded));
-        }
-        let over = || Next::Over(Resolution::Failed(encoded.clone()));
+        let over = || {
+            Next::Over(match failure.failure_info {
+                // That is all its marker will say of it.
+                Some(FailureInfo::CanceledFailureInfo(_)) => Resolution::Cancelled(encoded.clone()),
+                _ => Resolution::Failed(encoded.clone()),
+            })
+        };
         let policy = self.policy();
         let spent = policy.attempts_max != 0 && self.attempt >= policy.attempts_max;
         if self.canceling || spent || !policy.retries(&failure) {
@@ -263,7 +263,7 @@ impl Local {
         };
         let status = match resolution {
             Resolution::Completed(result) => Status::Completed(Success { result: result.clone() }),
-            Resolution::Failed(cause) if is_time_limit(cause) => {
+            Resolution::Failed(cause) if is_timeout(cause) => {
                 Status::Failed(wrapped("Local Activity timed out", cause, retry_state::CANCEL_REQUESTED))
             }
             // The language sees what its own code failed with, as it is.
@@ -366,9 +366,10 @@ impl Policy {
                 !info.non_retryable && !self.hopeless.iter().any(|t| t.eq_ignore_ascii_case(&info.r#type))
             }
             Some(FailureInfo::TimeoutFailureInfo(info)) => info.timeout_type == timeout_type::START_TO_CLOSE,
-            Some(FailureInfo::CanceledFailureInfo(_) | FailureInfo::TerminatedFailureInfo(_)) => false,
             Some(
-                FailureInfo::ActivityFailureInfo(_)
+                FailureInfo::CanceledFailureInfo(_)
+                | FailureInfo::TerminatedFailureInfo(_)
+                | FailureInfo::ActivityFailureInfo(_)
                 | FailureInfo::ChildWorkflowExecutionFailureInfo(_)
                 | FailureInfo::NexusOperationExecutionFailureInfo(_),
             )

@@ -141,7 +141,7 @@ fn activity(c: lang::ScheduleActivity, config: &Config) -> api::ScheduleActivity
         activity_id: c.activity_id,
         activity_type: Some(api::ActivityType { name: c.activity_type }),
         task_queue: Some(task_queue(c.task_queue, config)),
-        header: header(c.headers),
+        header: Some(api::Header { fields: c.headers }), // also if there are none, as the reference
         input: payloads(c.arguments),
         schedule_to_close_timeout: c.schedule_to_close_timeout,
         schedule_to_start_timeout: c.schedule_to_start_timeout,
@@ -172,7 +172,7 @@ fn child(
         workflow_id_reuse_policy: c.workflow_id_reuse_policy,
         retry_policy: c.retry_policy,
         cron_schedule: c.cron_schedule,
-        header: header(c.headers),
+        header: Some(api::Header { fields: c.headers }), // also if there are none, as the reference
         memo: (!c.memo.is_empty()).then_some(api::Memo { fields: c.memo }),
         search_attributes: c.search_attributes,
         inherit_build_id,
