@@ -84,9 +84,9 @@ async def test_what_an_activity_raises_itself(client: Client, name: str) -> None
 
 
 async def test_on_replay_the_workflow_catches_what_it_caught_live(client: Client, engine: str) -> None:
-    if engine == "original":
-        pytest.skip("the original replays a bare time-out, and wraps a cancellation that it did not wrap live")
-    for name in failures():
+    # The original replays a bare time-out, and wraps a cancellation that it did not wrap live.
+    others = {"cancelled", "heartbeat", "start_to_close"} if engine == "original" else set[str]()
+    for name in sorted(failures().keys() - others):
         caught.clear()
         async with stage(client, Catches, activities=[Fails().run]) as worker:
             await run_and_replay(worker, Catches.run, name)

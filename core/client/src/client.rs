@@ -277,11 +277,14 @@ impl Inner {
         loop {
             attempt = attempt.saturating_add(1);
             let left = if each_try { limit } else { limit.saturating_sub(start.elapsed()) };
-            self.observe(call, attempt, |observer, info| observer.started(info));
+            let observed = self.observer.as_deref().map(|observer| (observer, call.info(attempt)));
+            if let Some((observer, info)) = &observed {
+                observer.started(info);
+            }
             let began = Instant::now();
             let ended = |code, retry_after| {
-                let end = CallEnd { code, elapsed: began.elapsed(), retry_after };
-                self.observe(call, attempt, |observer, info| observer.finished(info, &end));
+                let Some((observer, info)) = &observed else { return };
+                observer.finished(info, &CallEnd { code, elapsed: began.elapsed(), retry_after });
             };
             let error = match self.attempt(call, left).await {
                 Ok(answer) => {
@@ -369,21 +372,21 @@ impl Inner {
         // Pinned where it is: the future of a gRPC call is some kilobytes, and would be moved into the timeout.
         timeout(left, std::pin::pin!(answer)).await.map_err(expired)?
     }
+}
 
-    /// Tells the observer, if there is one, of a try of a call.
-    fn observe(&self, call: &Call<'_>, attempt: u32, tell: impl FnOnce(&dyn CallObserver, &CallInfo<'_>)) {
-        let Some(observer) = &self.observer else { return };
-        let path = call.path.path().trim_start_matches('/');
+impl Call<'_> {
+    /// What an observer hears of a try.
+    fn info(&self, attempt: u32) -> CallInfo<'_> {
+        let path = self.path.path().trim_start_matches('/');
         let (service, method) = path.split_once('/').unwrap_or(("", path));
-        let info = CallInfo {
+        CallInfo {
             service,
             method,
-            namespace: call.options.namespace.as_deref(),
-            task_queue: call.options.task_queue.as_deref(),
-            long_poll: call.options.waits || call.options.retry == RetryKind::LongPoll,
+            namespace: self.options.namespace.as_deref(),
+            task_queue: self.options.task_queue.as_deref(),
+            long_poll: self.options.waits || self.options.retry == RetryKind::LongPoll,
             attempt,
-        };
-        tell(&**observer, &info);
+        }
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) enum State {
     /// Asked for live, in the completion being taken in: it is to be run.
     Wanted,
     /// The shell runs it.
-    Running { execution: u32, since: Time },
+    Running { execution: u32 },
     /// The next attempt starts then.
     Backoff { until: Time },
     /// The language has its result, or is about to: its marker is to come.
@@ -131,7 +131,7 @@ impl Local {
     ) -> LocalTask {
         self.run_since.get_or_insert(now);
         let original = *self.original_schedule_time.get_or_insert(now);
-        self.state = State::Running { execution, since: now };
+        self.state = State::Running { execution };
         let whole = limit(self.command.schedule_to_close_timeout).unwrap_or(Duration::MAX);
         LocalTask {
             name: LocalName { seq: self.seq, execution },
@@ -147,10 +147,12 @@ impl Local {
         }
     }
 
-    /// Whether the shell runs it under this name.
-    pub fn runs_as(&self, name: LocalName) -> bool {
-        self.seq == name.seq
-            && matches!(self.state, State::Running { execution, .. } if execution == name.execution)
+    /// What the shell runs it under, if it does.
+    pub fn running(&self) -> Option<LocalName> {
+        match self.state {
+            State::Running { execution } => Some(LocalName { seq: self.seq, execution }),
+            State::Replaying | State::Wanted | State::Backoff { .. } | State::Resolved { .. } => None,
+        }
     }
 
     /// What runs on of it without the workflow.

@@ -105,7 +105,7 @@ impl Workflow {
 
     /// How an attempt went. Reports of attempts that nobody waits for any more are dropped.
     pub fn local_reported(&mut self, now: Time, report: LocalReport) {
-        if let Some(at) = self.abandoned.iter().position(|l| l.runs_as(report.name)) {
+        if let Some(at) = self.abandoned.iter().position(|l| l.running() == Some(report.name)) {
             match self.abandoned[at].report(now, report) {
                 Next::Retry(until) => self.abandoned[at].state = State::Backoff { until },
                 Next::Over(_) => drop(self.abandoned.swap_remove(at)),
@@ -114,7 +114,7 @@ impl Workflow {
         }
         let Some(index) = self.locals.find(report.name.seq.into()) else { return };
         let Some(Op::Local(local)) = self.ops.get_mut(index) else { return };
-        if !local.runs_as(report.name) {
+        if local.running() != Some(report.name) {
             return;
         }
         match local.report(now, report) {
@@ -143,7 +143,7 @@ impl Workflow {
             (State::Running { .. } | State::Backoff { .. }, Cancellation::Abandon) => {
                 self.abandoned.push(local.abandoned());
             }
-            (State::Running { execution, .. }, how) => {
+            (State::Running { execution }, how) => {
                 self.locals_out.push(LocalOut::Cancel(LocalName { seq, execution }));
                 if how == Cancellation::WaitCancellationCompleted {
                     return Ok(());
@@ -158,19 +158,14 @@ impl Workflow {
 
     /// The workflow closes, or leaves the cache: nothing of them is waited for any more.
     pub fn drop_locals(&mut self) {
-        for local in self.abandoned.drain(..) {
-            if let State::Running { execution, .. } = local.state {
-                self.locals_out.push(LocalOut::Cancel(LocalName { seq: local.seq, execution }));
-            }
-        }
+        let abandoned = self.abandoned.drain(..).filter_map(|local| local.running());
+        self.locals_out.extend(abandoned.map(LocalOut::Cancel));
         if self.locals_open == 0 && self.resolved.is_empty() {
             return;
         }
         for (_, op) in self.ops.iter_mut() {
             let Op::Local(local) = op else { continue };
-            if let State::Running { execution, .. } = local.state {
-                self.locals_out.push(LocalOut::Cancel(LocalName { seq: local.seq, execution }));
-            }
+            self.locals_out.extend(local.running().map(LocalOut::Cancel));
             local.state = State::Resolved { from_marker: false };
         }
         self.locals_open = 0;
