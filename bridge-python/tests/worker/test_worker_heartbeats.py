@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
@@ -110,6 +111,11 @@ async def test_only_what_a_worker_does_has_pollers(beating: Client) -> None:
         beat = await beat_of(beating, worker.task_queue, lambda b: b.activity_poller_info.current_pollers == 5)
     assert beat.workflow_poller_info.current_pollers == beat.workflow_sticky_poller_info.current_pollers == 0
     assert beat.nexus_poller_info.current_pollers == 0
+    assert beat.activity_task_slots_info.current_available_slots == 100
+    idle = [beat.workflow_task_slots_info, beat.local_activity_slots_info, beat.nexus_task_slots_info]
+    assert [(slots.current_available_slots, slots.slot_supplier_kind) for slots in idle] == [(0, "Fixed")] * 3
+    group = beat.host_info.worker_grouping_key
+    assert str(uuid.UUID(group)) == group
 
 
 @pytest.mark.parametrize(("hidden", "known"), [(False, True), (True, False)])

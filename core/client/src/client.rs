@@ -109,7 +109,7 @@ impl Client {
         let inner = Inner {
             transport,
             identity: options.identity.clone(),
-            key: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
+            key: crate::unique_name(),
             retry: options.retry,
             call_timeout: options.call_timeout,
             long_poll_timeout: options.long_poll_timeout,

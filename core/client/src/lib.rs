@@ -39,7 +39,7 @@ pub use metadata::Metadata;
 pub use observe::{CallEnd, CallInfo, CallObserver};
 pub use options::{
     BasicAuth, ClientOptions, Compression, HttpConnectProxy, KeepAlive, ProxyAddress, TlsIdentity,
-    TlsOptions, host_name,
+    TlsOptions, host_name, unique_name,
 };
 pub use retry::{RetryKind, RetryPolicy};
 pub use sizes::WarnSizes;

@@ -299,6 +299,13 @@ pub fn host_name() -> String {
     host.trim().to_owned()
 }
 
+/// A name that nothing else has: the form of a random UUID.
+pub fn unique_name() -> String {
+    let n = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{n:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
 /// 128 MiB, or what the variable says if that is a number.
 fn decode_limit(variable: Option<&str>) -> usize {
     variable.and_then(|text| text.trim().parse().ok()).unwrap_or(128 << 20)

@@ -21,6 +21,7 @@ use crate::worker::Shared;
 
 /// Sends heartbeats as long as the worker lives, if the namespace wants them.
 pub(crate) async fn beat(shared: Arc<Shared>, every: Duration) {
+    let _ = HostSampler::shared().usage(); // what the first heartbeat's use of the CPU is counted from
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -102,27 +103,34 @@ impl Vitals {
             start_time: Some(self.start.timestamp()),
             heartbeat_time: Some(now.timestamp()),
             elapsed_since_last_heartbeat: before.at.and_then(|at| crate::remote::wire(now.since(at))),
-            workflow_task_slots_info: types
-                .workflows
-                .then(|| slots(&self.workflow_tasks, &counts.workflow_tasks, before.workflow_tasks)),
-            activity_task_slots_info: types
-                .activities
-                .then(|| slots(&self.activities, &counts.activities, before.activities)),
-            local_activity_slots_info: types
-                .local_activities
-                .then(|| slots(&self.local_activities, &counts.local_activities, before.local_activities)),
-            nexus_task_slots_info: types
-                .nexus
-                .then(|| slots(&self.nexus_tasks, &counts.nexus_tasks, before.nexus_tasks)),
-            workflow_poller_info: types
-                .workflows
-                .then(|| poller(config.workflow_pollers, &counts.workflow_polls)),
-            workflow_sticky_poller_info: cached
-                .then(|| poller(config.workflow_pollers, &counts.sticky_polls)),
-            activity_poller_info: types
-                .activities
-                .then(|| poller(config.activity_pollers, &counts.activity_polls)),
-            nexus_poller_info: types.nexus.then(|| poller(config.nexus_pollers, &counts.nexus_polls)),
+            workflow_task_slots_info: slots(
+                types.workflows,
+                &self.workflow_tasks,
+                &counts.workflow_tasks,
+                before.workflow_tasks,
+            ),
+            activity_task_slots_info: slots(
+                types.activities,
+                &self.activities,
+                &counts.activities,
+                before.activities,
+            ),
+            local_activity_slots_info: slots(
+                types.local_activities,
+                &self.local_activities,
+                &counts.local_activities,
+                before.local_activities,
+            ),
+            nexus_task_slots_info: slots(
+                types.nexus,
+                &self.nexus_tasks,
+                &counts.nexus_tasks,
+                before.nexus_tasks,
+            ),
+            workflow_poller_info: poller(types.workflows, config.workflow_pollers, &counts.workflow_polls),
+            workflow_sticky_poller_info: poller(cached, config.workflow_pollers, &counts.sticky_polls),
+            activity_poller_info: poller(types.activities, config.activity_pollers, &counts.activity_polls),
+            nexus_poller_info: poller(types.nexus, config.nexus_pollers, &counts.nexus_polls),
             total_sticky_cache_hit: counts.sticky_hits.load(Ordering::Relaxed),
             total_sticky_cache_miss: counts.sticky_misses.load(Ordering::Relaxed),
             current_sticky_cache_size: count(counts.cached_runs.load(Ordering::Relaxed)),
@@ -141,25 +149,31 @@ fn plugin((name, version): (&String, &String)) -> PluginInfo {
     PluginInfo { name: name.clone(), version: version.clone() }
 }
 
-fn slots(permits: &Permits, tasks: &Tasks, before: (i32, i32)) -> WorkerSlotsInfo {
+/// Slots of one kind of tasks. A kind that the worker does not take is told too: nothing is free for it.
+fn slots(taken: bool, permits: &Permits, tasks: &Tasks, before: (i32, i32)) -> Option<WorkerSlotsInfo> {
     let slots = permits.slots();
     let (processed, failed) = tasks.so_far();
-    WorkerSlotsInfo {
-        current_available_slots: slots.available().map_or(-1, count),
+    let available = slots.available().map_or(-1, count);
+    Some(WorkerSlotsInfo {
+        current_available_slots: if taken { available } else { 0 },
         current_used_slots: count(slots.counts().used),
         slot_supplier_kind: slots.supplier_name().to_owned(),
         total_processed_tasks: processed,
         total_failed_tasks: failed,
         last_interval_processed_tasks: processed - before.0,
         last_interval_failure_tasks: failed - before.1,
-    }
+    })
 }
 
-fn poller(behavior: PollerBehavior, polls: &Polls) -> WorkerPollerInfo {
+/// Pollers of one kind of tasks; of a kind that is not polled, that there are none.
+fn poller(polled: bool, behavior: PollerBehavior, polls: &Polls) -> Option<WorkerPollerInfo> {
+    if !polled {
+        return Some(WorkerPollerInfo::default());
+    }
     let is_autoscaling = matches!(behavior, PollerBehavior::Autoscaling { .. });
     let (current_pollers, last) = polls.now();
     let last_successful_poll_time = last.map(Time::timestamp);
-    WorkerPollerInfo { current_pollers, last_successful_poll_time, is_autoscaling }
+    Some(WorkerPollerInfo { current_pollers, last_successful_poll_time, is_autoscaling })
 }
 
 /// The version, as far as it is known: without a deployment the build alone.

@@ -9,7 +9,7 @@ mod workflows;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use outlast_client::Client;
+use outlast_client::{Client, unique_name};
 use outlast_proto::temporal::api::common::v1::{WorkerVersionCapabilities, WorkerVersionStamp};
 use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
 use outlast_proto::temporal::api::enums::v1::{TaskQueueKind, WorkerVersioningMode};
@@ -34,8 +34,8 @@ pub(crate) struct Remote {
 impl Remote {
     pub(crate) fn new(client: Client, config: WorkerConfig, metrics: Arc<WorkerMetrics>) -> Self {
         let identity = config.identity.clone().unwrap_or_else(|| client.identity());
-        let sticky = config.has_sticky_queue().then(|| format!("{identity}-{}", unique()));
-        let instance_key = unique();
+        let sticky = config.has_sticky_queue().then(|| format!("{identity}-{}", unique_name()));
+        let instance_key = unique_name();
         Self { client: RwLock::new(client), config, metrics, instance_key, sticky }
     }
 
@@ -68,12 +68,23 @@ impl Remote {
         Some(WorkerVersionStamp { build_id, use_versioning })
     }
 
+    /// The worker's build, and whether tasks go by it in the older way, for servers that know builds.
     fn stamped(&self) -> Option<(String, bool)> {
-        match &self.config.versioning {
-            Versioning::Deployment { .. } => None,
-            Versioning::None { build_id } => (!build_id.is_empty()).then(|| (build_id.clone(), false)),
-            Versioning::LegacyBuildId { build_id } => Some((build_id.clone(), true)),
+        let build_id = self.config.versioning.build_id();
+        let by_build = matches!(self.config.versioning, Versioning::LegacyBuildId { .. });
+        (!build_id.is_empty() && self.knows_builds()).then(|| (build_id.to_owned(), by_build))
+    }
+
+    /// The worker's build for servers that do not know builds: they show it as the checksum of the binary.
+    fn checksum(&self) -> String {
+        match self.knows_builds() {
+            true => String::new(),
+            false => self.config.versioning.build_id().to_owned(),
         }
+    }
+
+    fn knows_builds(&self) -> bool {
+        self.client().capabilities().is_none_or(|server| server.build_id_based_versioning)
     }
 
     pub(crate) fn deployment(&self) -> Option<WorkerDeploymentOptions> {
@@ -105,11 +116,4 @@ fn queue(name: String, kind: TaskQueueKind, normal_name: String) -> TaskQueue {
 
 pub(crate) fn wire(duration: Duration) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(duration).ok()
-}
-
-/// A name that no other worker has: the form of a random UUID.
-fn unique() -> String {
-    let n = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{n:032x}");
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

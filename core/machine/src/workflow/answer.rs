@@ -230,10 +230,9 @@ fn continue_as_new(
     } else {
         Some(api::Memo { fields: c.memo }.encode_to_vec().into())
     };
-    let name = (!c.task_queue.is_empty()).then_some(c.task_queue);
     api::ContinueAsNewWorkflowExecutionCommandAttributes {
         workflow_type: Some(api::WorkflowType { name: c.workflow_type }),
-        task_queue: Some(task_queue(name.unwrap_or_default(), config)),
+        task_queue: Some(queue(c.task_queue)), // without a name the server takes the queue of this run
         input: payloads(c.arguments),
         workflow_run_timeout: c.workflow_run_timeout,
         workflow_task_timeout: c.workflow_task_timeout,
@@ -248,7 +247,10 @@ fn continue_as_new(
 }
 
 fn task_queue(name: Bytes, config: &Config) -> api::TaskQueue {
-    let name = if name.is_empty() { config.task_queue.clone() } else { name };
+    queue(if name.is_empty() { config.task_queue.clone() } else { name })
+}
+
+fn queue(name: Bytes) -> api::TaskQueue {
     api::TaskQueue { name, kind: NORMAL, normal_name: Bytes::new() }
 }
 

@@ -433,13 +433,13 @@ fn activated(activation: &lang::WorkflowActivation) -> String {
     out
 }
 
-/// A command by its type and what it says; that it goes to the worker's own task queue is not worth a word.
+/// A command by its type and what it says; that it goes to the worker's own task queue is not worth a word, but where
+/// a new run does.
 fn command_words(command: &api::Command) -> String {
     let text = text::render("temporal.api.command.v1.Command", &command.encode_to_vec());
     let mut words = text::words(&text);
-    words.retain(|w| {
-        !w.ends_with(".task_queue.kind=TASK_QUEUE_KIND_NORMAL") && !w.ends_with(".task_queue.name=q")
-    });
+    let own = |w: &str| w.ends_with(".task_queue.name=q") && !w.starts_with("continue_as_new");
+    words.retain(|w| !w.ends_with(".task_queue.kind=TASK_QUEUE_KIND_NORMAL") && !own(w));
     for word in &mut words {
         if let Some((_, rest)) = word.split_once("_command_attributes") {
             *word = rest.trim_start_matches('.').to_owned();

@@ -51,6 +51,7 @@ impl Remote {
             task_queue: Some(task_queue),
             identity: self.identity(),
             worker_instance_key: self.instance_key.clone(),
+            binary_checksum: self.checksum(),
             worker_version_capabilities: self.capabilities(),
             deployment_options: self.deployment(),
             ..Default::default()
@@ -139,6 +140,7 @@ impl Remote {
             return_new_workflow_task: sticky_attributes.is_some(),
             sticky_attributes,
             force_create_new_workflow_task: done.force_new_task,
+            binary_checksum: self.checksum(),
             worker_version_stamp: self.stamp().map(|stamp| stamp.encode_to_vec().into()),
             sdk_metadata: Some(lens::WorkflowTaskCompletedMetadata {
                 core_used_flags: done.core_flags,
@@ -170,6 +172,7 @@ impl Remote {
             failure: Some(failure),
             identity: self.identity(),
             namespace: self.namespace(),
+            binary_checksum: self.checksum(),
             worker_version: self.stamp(),
             deployment_options: self.deployment(),
             ..Default::default()

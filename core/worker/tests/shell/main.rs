@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test")]
 
 mod activities;
+mod builds;
 mod ending;
 mod nexus;
 mod replays;
