@@ -173,7 +173,7 @@ fn child(
         retry_policy: c.retry_policy,
         cron_schedule: c.cron_schedule,
         header: Some(api::Header { fields: c.headers }), // also if there are none, as the reference
-        memo: Some(api::Memo { fields: c.memo }), // likewise
+        memo: Some(api::Memo { fields: c.memo }),        // likewise
         search_attributes: c.search_attributes,
         inherit_build_id,
         priority: c.priority,
