@@ -25,7 +25,7 @@ use crate::endpoint::endpoint;
 use crate::lanes::{Lane, Lanes};
 use crate::{
     ClientOptions, Code, Compression, Error, HttpConnectProxy, Kind, Metadata, Target, codec::Raw, error,
-    proxy, resolve,
+    proxy, resolve, together::Together,
 };
 
 /// Below this size a message fits one packet, compressed or not; figures in `docs/decisions/010`.
@@ -213,7 +213,7 @@ impl Network {
         let target = self.target.authority();
         self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
             let (proxy, target) = (proxy.clone(), target.clone());
-            async move { proxy::connect(&proxy, &target).await.map(TokioIo::new) }
+            async move { proxy::connect(&proxy, &target).await.map(Together::new).map(TokioIo::new) }
         }))
     }
 }
@@ -242,10 +242,10 @@ async fn unpanicked<F: Future>(future: F) -> Result<F::Output, Error> {
     .await
 }
 
-async fn tcp(to: impl tokio::net::ToSocketAddrs) -> std::io::Result<TokioIo<TcpStream>> {
+async fn tcp(to: impl tokio::net::ToSocketAddrs) -> std::io::Result<TokioIo<Together<TcpStream>>> {
     let stream = TcpStream::connect(to).await?;
     stream.set_nodelay(true)?;
-    Ok(TokioIo::new(stream))
+    Ok(TokioIo::new(Together::new(stream)))
 }
 
 /// Looks the name up again and again, for as long as there is a client. A failed lookup changes nothing.

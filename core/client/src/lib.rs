@@ -30,6 +30,7 @@ pub mod retry;
 pub mod rpc;
 mod sizes;
 mod target;
+mod together;
 mod verify;
 
 pub use client::{CallOptions, Client};

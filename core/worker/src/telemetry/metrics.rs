@@ -150,10 +150,12 @@ impl<T> Family<T> {
 
     pub fn of(&self, value: &str) -> Arc<T> {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
-        let known = members.contains_key(value);
-        let value = if known || members.len() < MEMBERS_MAX { value } else { "_other" };
         if let Some(member) = members.get(value) {
             return member.clone();
+        }
+        let value = if members.len() < MEMBERS_MAX { value } else { "_other" };
+        if let Some(other) = members.get(value) {
+            return other.clone();
         }
         drop(members);
         // Made outside the lock: a meter may call a user's code.
