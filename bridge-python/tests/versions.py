@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,8 @@ CORE = [
 ]
 #: Seconds: what a version does not have often shows by a workflow task that fails for ever.
 PATIENCE = 30
+#: Seconds that one run of pytest may take.
+LONGEST = 600
 #: The environment does without them: temporalio has a version of its own here, the rest is for building and checking.
 LEFT_OUT = ("temporalio==", "temporal-", "maturin", "mypy", "types-", "#")
 
@@ -73,12 +76,20 @@ def run(python: Path, engine: str, tests: list[str], processes: int) -> Ran:
         report = Path(name, "report.xml")
         options = ["-q", "-n", str(processes), "-p", "versions", "-p", "no:cacheprovider"]
         options += ["--continue-on-collection-errors", "--tb=line"]
-        subprocess.run(
+        process = subprocess.Popen(
             [python, "-m", "pytest", *options, f"--junit-xml={report}", *tests],
             cwd=ROOT,
             env={**clean, "OUTLAST_ENGINE": engine, "PYTHONPATH": str(HERE)},
             stdout=sys.stderr,
+            start_new_session=True,
         )
+        try:
+            process.wait(LONGEST)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            if engine == "original":  # after a test that timed out, its process may never end
+                return Ran(failed=set(tests))
+            raise
         return read(report)
 
 

@@ -101,12 +101,7 @@ impl Run {
     /// The answer cannot be sent: the task fails, and code that says less may mend it.
     fn oversized(&mut self, cause: i32, kind: &str, message: String) {
         self.evict(Eviction { reason: Reason::Fatal, message: message.clone() });
-        if self.task.as_ref().is_some_and(|t| t.attempt < 2) {
-            let failure = failure::application(&message, kind);
-            self.fail(cause, failure, message);
-        } else {
-            self.done();
-        }
+        self.fail(cause, failure::application(&message, kind), message);
         self.evict_if_done();
     }
 

@@ -227,13 +227,18 @@ impl Loop {
         match output {
             table::Output::Cancel(token, cancel) => self.cancel(token, cancel),
             table::Output::Beat(token, details) => {
+                let size = details.iter().map(in_a_list).sum();
+                let checked = sizes::check_payload(self.sizes(), "the details of a heartbeat", size);
                 self.calls.start(async move {
-                    let reply = remote.beat(token.clone(), details).await;
+                    let reply = match checked {
+                        Ok(()) => remote.beat(token.clone(), details).await,
+                        Err(message) => refused(&remote, token.clone(), message).await,
+                    };
                     Done::BeatTaken(token, reply)
                 });
             }
             table::Output::Report(token, report) => {
-                let report = fits(facts(&self.around.namespace).sizes, report);
+                let report = fits(self.sizes(), report);
                 self.calls.start(async move {
                     let result = remote.report_activity(token.clone(), report).await;
                     Done::Reported(token, result)
@@ -241,6 +246,10 @@ impl Loop {
             }
             table::Output::Done(token) => self.held.done(&token),
         }
+    }
+
+    fn sizes(&self) -> SizeLimits {
+        facts(&self.around.namespace).sizes
     }
 
     fn act_local(&mut self, output: local::Output) {
@@ -281,20 +290,39 @@ impl Loop {
     }
 }
 
-/// A result that the namespace would refuse is reported as the failure it is.
+/// A result that the namespace would refuse is reported as the failure it is. The server shortens failures by itself.
 fn fits(limits: SizeLimits, report: Report) -> Report {
     let size = match &report {
-        Report::Completed(Some(payload)) => payload.encoded_len(),
+        Report::Completed(Some(payload)) => in_a_list(payload),
         Report::Completed(None) | Report::Failed { .. } | Report::Cancelled(_) => 0,
     };
+    if let Report::Failed { failure: Some(failure), .. } = &report {
+        limits.warn.check_payloads(failure.encoded_len());
+    }
     match sizes::check_payload(limits, "the result of an activity", size) {
         Ok(()) => report,
-        Err(message) => {
-            let info = ApplicationFailureInfo { r#type: "PayloadsTooLarge".into(), ..Default::default() };
-            let failure_info = Some(FailureInfo::ApplicationFailureInfo(info));
-            let failure = Failure { message, failure_info, ..Default::default() };
-            let cause = ActivityTaskFailedCause::PayloadsTooLarge.into();
-            Report::Failed { failure: Some(Box::new(failure)), cause, details: None }
-        }
+        Err(message) => too_large(message),
     }
+}
+
+/// The bytes of a payload in the list of payloads that it is sent in.
+fn in_a_list(payload: &Payload) -> usize {
+    prost::encoding::message::encoded_len(1, payload)
+}
+
+/// A heartbeat whose details the namespace would refuse ends the attempt. What the code does from then on is lost, so
+/// it is told to stop.
+async fn refused(remote: &Remote, token: Bytes, message: String) -> BeatReply {
+    if let Err(error) = remote.report_activity(token, too_large(message)).await {
+        tracing::warn!(%error, "that the details of a heartbeat are too large did not reach the server");
+    }
+    BeatReply { cancel_requested: true, ..Default::default() }
+}
+
+fn too_large(message: String) -> Report {
+    let info = ApplicationFailureInfo { r#type: "PayloadsTooLarge".into(), ..Default::default() };
+    let failure_info = Some(FailureInfo::ApplicationFailureInfo(info));
+    let failure = Failure { message, failure_info, ..Default::default() };
+    let cause = ActivityTaskFailedCause::PayloadsTooLarge.into();
+    Report::Failed { failure: Some(Box::new(failure)), cause, details: None }
 }

@@ -118,12 +118,8 @@ impl Held {
     }
 
     fn failed(&self, of_type: Option<&Arc<WorkflowMetrics>>, cause: i32) {
-        let reason = match cause == WorkflowTaskFailedCause::NonDeterministicError as i32 {
-            true => "NonDeterminismError",
-            false => "WorkflowError",
-        };
         if let Some(of_type) = of_type {
-            of_type.task_failed.of(reason).add(1);
+            of_type.task_failed.of(reason(cause)).add(1);
         }
         self.counts.workflow_tasks.failed();
     }
@@ -232,4 +228,15 @@ fn brings(run: &RunId, done: &TaskCompletion) -> impl Iterator<Item = Of> {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The cause of a failed task, as the metric says it.
+fn reason(cause: i32) -> &'static str {
+    const NAMED: [(WorkflowTaskFailedCause, &str); 3] = [
+        (WorkflowTaskFailedCause::NonDeterministicError, "NonDeterminismError"),
+        (WorkflowTaskFailedCause::GrpcMessageTooLarge, "GrpcMessageTooLarge"),
+        (WorkflowTaskFailedCause::PayloadsTooLarge, "PayloadsTooLarge"),
+    ];
+    let named = NAMED.iter().find(|(named, _)| *named as i32 == cause);
+    named.map_or("WorkflowError", |(_, reason)| reason)
 }

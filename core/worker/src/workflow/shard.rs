@@ -165,7 +165,9 @@ impl Loop {
 
     fn complete(&mut self, run: RunId, mut done: TaskCompletion) {
         let remote = self.around.remote.clone();
-        if let Err(message) = sizes::check(facts(&self.around.namespace).sizes, &done.commands) {
+        if let Err(message) =
+            sizes::check(facts(&self.around.namespace).sizes, &done.commands, &done.messages)
+        {
             self.calls.start(async move { Done::Oversized(run, message) });
             return;
         }
