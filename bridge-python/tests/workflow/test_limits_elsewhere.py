@@ -14,11 +14,12 @@ from temporalio.worker import Interceptor, StartActivityInput, WorkflowInboundIn
 
 with workflow.unsafe.imports_passed_through():
     import pytest
-    from histories import awaited, new_worker
+    from histories import awaited, kinds, new_worker
     from support import eventually, unique
     from temporalio.api.enums.v1 import WorkflowTaskFailedCause
     from temporalio.client import Client, WorkflowFailureError
     from temporalio.runtime import BufferedMetricUpdate, MetricBuffer, Runtime, TelemetryConfig
+    from temporalio.testing import WorkflowEnvironment
 
 TOO_MUCH = 2 * 1024 * 1024 + 1
 """The server takes payloads of two megabytes."""
@@ -64,6 +65,11 @@ class Says:
         if what == "heartbeat once":
             once = RetryPolicy(maximum_attempts=1)
             return await workflow.execute_activity(beat_too_much, start_to_close_timeout=TIMEOUT, retry_policy=once)
+        if what == "pages":
+            asked = [
+                workflow.execute_activity(length, "x" * 1_500_000, start_to_close_timeout=TIMEOUT) for _ in range(4)
+            ]
+            return sum(await asyncio.gather(*asked))
         if what == "header":
             return await workflow.execute_activity(length, "x" * (TOO_MUCH // 2), start_to_close_timeout=TIMEOUT)
         await workflow.wait_condition(lambda: False)
@@ -97,6 +103,18 @@ async def test_headers_do_not_count(client: Client) -> None:
     async with new_worker(client, Says, activities=[length], interceptors=[LargeHeaders()]) as worker:
         ran = await client.execute_workflow(Says.run, "header", id=unique(), task_queue=worker.task_queue)
     assert ran == TOO_MUCH // 2
+
+
+async def test_what_one_message_does_not_hold_goes_in_pages(temporal_cli: str) -> None:
+    settings = ["history.enableWorkflowTaskCompletionPagination=true", "system.transactionSizeLimit=20971520"]
+    extra = [word for setting in settings for word in ("--dynamic-config-value", setting)]
+    async with (
+        await WorkflowEnvironment.start_local(dev_server_existing_path=temporal_cli, dev_server_extra_args=extra) as env,
+        new_worker(env.client, Says, activities=[length]) as worker,
+    ):
+        handle = await env.client.start_workflow(Says.run, "pages", id=unique(), task_queue=worker.task_queue)
+        assert await handle.result() == 6_000_000
+        assert "workflow_task_failed" not in await kinds(handle)
 
 
 @pytest.mark.parametrize("what", ["memo", "result of an update", "failure of an update"])

@@ -102,6 +102,7 @@ impl Worker {
             ends_polls: can.worker_poll_complete_on_shutdown,
             autoscaling: can.poller_autoscaling,
             heartbeats: can.worker_heartbeats,
+            pages: can.workflow_task_completion_pagination,
             sizes: match self.shared.config.payload_limits {
                 true => SizeLimits {
                     payload: limit(limits.blob_size_limit_error),

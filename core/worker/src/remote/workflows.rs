@@ -15,6 +15,27 @@ use crate::pollers::Polled;
 
 const SERVICE: &str = "temporal.api.workflowservice.v1.WorkflowService";
 
+/// What commands one message may carry, in bytes. Servers take four megabytes; what else is in it needs little of them.
+const PAGE: usize = 3_670_016;
+
+/// Commands in their order, in lists that fit a message. One that fits none is alone: the server will say so.
+fn in_pages(commands: Vec<lens::Command>) -> Vec<Vec<lens::Command>> {
+    let mut pages: Vec<Vec<lens::Command>> = Vec::new();
+    let mut room = 0;
+    for command in commands {
+        let size = prost::encoding::message::encoded_len(2, &command);
+        match pages.last_mut().filter(|_| size <= room) {
+            Some(page) => page.push(command),
+            None => {
+                pages.push(vec![command]);
+                room = PAGE;
+            }
+        }
+        room = room.saturating_sub(size);
+    }
+    pages
+}
+
 /// A task as a poll gave it.
 #[derive(Debug)]
 pub(crate) enum WorkflowPoll {
@@ -92,9 +113,18 @@ impl Remote {
     }
 
     /// Answers a workflow task. Commands are moved; payloads in them stay closed. `stays`: the run does in the cache, so
-    /// that the server may answer with its next task, or put it on the sticky queue.
-    pub(crate) async fn complete(&self, done: TaskCompletion, stays: bool) -> Result<Accepted, Error> {
-        let request = self.completion(done, stays);
+    /// that the server may answer with its next task, or put it on the sticky queue. `pages`: the server takes what is
+    /// too large for one message in several.
+    pub(crate) async fn complete(
+        &self,
+        done: TaskCompletion,
+        stays: bool,
+        pages: bool,
+    ) -> Result<Accepted, Error> {
+        let mut request = self.completion(done, stays);
+        if pages && request.encoded_len() > PAGE {
+            self.commands_ahead(&mut request).await?;
+        }
         let answer = self.client().respond_workflow_task_completed(&request, CallOptions::default()).await?;
         let mut activities = Vec::with_capacity(answer.activity_tasks.len());
         for task in answer.activity_tasks {
@@ -114,6 +144,27 @@ impl Remote {
             None => None,
         };
         Ok(Accepted { task, activities, reset_history_event_id: answer.reset_history_event_id })
+    }
+
+    /// Sends the commands of an answer in pages of their own. What is left is the last page, with everything else.
+    async fn commands_ahead(
+        &self,
+        request: &mut lens::RespondWorkflowTaskCompletedRequest,
+    ) -> Result<(), Error> {
+        for commands in in_pages(std::mem::take(&mut request.commands)) {
+            let page = lens::RespondWorkflowTaskCompletedRequest {
+                task_token: request.task_token.clone(),
+                identity: request.identity.clone(),
+                namespace: request.namespace.clone(),
+                commands,
+                page_number: request.page_number,
+                intermediate_page: true,
+                ..Default::default()
+            };
+            self.client().respond_workflow_task_completed(&page, CallOptions::default()).await?;
+            request.page_number += 1;
+        }
+        Ok(())
     }
 
     fn completion(&self, done: TaskCompletion, stays: bool) -> lens::RespondWorkflowTaskCompletedRequest {
@@ -278,5 +329,24 @@ fn application(message: &str) -> Failure {
         message: message.to_owned(),
         failure_info: Some(FailureInfo::ApplicationFailureInfo(ApplicationFailureInfo::default())),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_keep_the_order_and_fit() {
+        let command =
+            |bytes: usize| lens::Command { user_metadata: Some(vec![0; bytes].into()), ..Default::default() };
+        let sizes = [1, PAGE, 2, PAGE / 2, PAGE / 3, PAGE / 3, 3];
+        let pages = in_pages(sizes.map(command).into());
+        let of = |page: &Vec<lens::Command>| {
+            page.iter().map(|c| c.user_metadata.as_ref().unwrap().len()).collect()
+        };
+        let found: Vec<Vec<usize>> = pages.iter().map(of).collect();
+        assert_eq!(found, [vec![1], vec![PAGE], vec![2, PAGE / 2, PAGE / 3], vec![PAGE / 3, 3]]);
+        assert_eq!(in_pages(Vec::new()), Vec::<Vec<lens::Command>>::new());
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct NamespaceFacts {
     pub(crate) ends_polls: bool,
     pub(crate) autoscaling: bool,
     pub(crate) heartbeats: bool,
+    /// The server takes the answer to a workflow task in pages.
+    pub(crate) pages: bool,
     pub(crate) sizes: SizeLimits,
 }
 

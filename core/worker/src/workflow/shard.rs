@@ -19,7 +19,7 @@ use crate::calls::{Broken, Calls};
 use crate::permits::Permit;
 use crate::remote::Accepted;
 use crate::sizes;
-use crate::worker::facts;
+use crate::worker::{NamespaceFacts, facts};
 
 /// What a call of the loop came to.
 enum Done {
@@ -165,9 +165,8 @@ impl Loop {
 
     fn complete(&mut self, run: RunId, mut done: TaskCompletion) {
         let remote = self.around.remote.clone();
-        if let Err(message) =
-            sizes::check(facts(&self.around.namespace).sizes, &done.commands, &done.messages)
-        {
+        let NamespaceFacts { sizes, pages, .. } = facts(&self.around.namespace);
+        if let Err(message) = sizes::check(sizes, &done.commands, &done.messages) {
             self.calls.start(async move { Done::Oversized(run, message) });
             return;
         }
@@ -177,7 +176,7 @@ impl Loop {
         // Local activities that run need a next task to be recorded in, here: only then does a worker that ends ask for one.
         let stays = done.force_new_task || !(self.ending || done.leaves);
         self.calls.start(async move {
-            let reply = remote.complete(done, stays).await;
+            let reply = remote.complete(done, stays, pages).await;
             Done::Completed { run, ticket, closes, reply, eager }
         });
     }

@@ -709,6 +709,40 @@ fn result(bytes: usize) -> Command {
     Command::CompleteWorkflowExecution(CompleteWorkflowExecution { result: Some(payload) })
 }
 
+/// An activity whose input is of this many bytes.
+fn bulky(seq: u32, bytes: usize) -> Command {
+    let Command::ScheduleActivity(activity) = schedule(seq) else { unreachable!() };
+    let arguments = vec![Payload { data: vec![0; bytes].into(), ..Default::default() }];
+    Command::ScheduleActivity(ScheduleActivity { arguments, ..activity })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_too_large_for_one_message_goes_in_pages_where_the_server_takes_them() {
+    use outlast_proto::temporal::api::namespace::v1::{NamespaceInfo, namespace_info};
+    let server = Server::new();
+    let can =
+        namespace_info::Capabilities { workflow_task_completion_pagination: true, ..Default::default() };
+    let info = NamespaceInfo { capabilities: Some(can), ..Default::default() };
+    let described = api::DescribeNamespaceResponse { namespace_info: Some(info), ..Default::default() };
+    server.answer("DescribeNamespace", Answer::is(&described));
+    let worker = worker(&server);
+    worker.validate().await.unwrap();
+    server.give(POLL, &first("r1"));
+    answer(&worker, (1..=3).map(|seq| bulky(seq, 1_500_000)).collect()).await;
+    let mut pages = Vec::new();
+    for _ in 0..3 {
+        let page = completed(&server).await;
+        assert_eq!((page.task_token.as_ref(), page.namespace.as_str()), (&b"t1"[..], "default"));
+        assert_eq!(page.sticky_attributes.is_some(), !page.intermediate_page, "the rest is in the last one");
+        pages.push((page.page_number, page.intermediate_page, page.commands.len()));
+    }
+    assert_eq!(pages, [(0, true, 2), (1, true, 1), (2, false, 0)]);
+    server.give(POLL, &first("r2"));
+    answer(&worker, vec![bulky(1, 100)]).await;
+    let small = completed(&server).await;
+    assert_eq!((small.page_number, small.intermediate_page, small.commands.len()), (0, false, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_result_that_the_namespace_would_refuse_fails_the_task_here() {
     let server = Server::new();

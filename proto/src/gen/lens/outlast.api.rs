@@ -329,6 +329,10 @@ pub struct RespondWorkflowTaskCompletedRequest {
     pub worker_instance_key: ::prost::alloc::string::String,
     #[prost(string, tag = "20")]
     pub worker_control_task_queue: ::prost::alloc::string::String,
+    #[prost(int32, tag = "21")]
+    pub page_number: i32,
+    #[prost(bool, tag = "22")]
+    pub intermediate_page: bool,
 }
 /// Nested message and enum types in `RespondWorkflowTaskCompletedRequest`.
 pub mod respond_workflow_task_completed_request {
