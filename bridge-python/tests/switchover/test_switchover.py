@@ -18,6 +18,7 @@ from switchover import histories
 from switchover.fleet import KINDS, LIMIT, Account, Book, Entry
 from switchover.processes import Process
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 ENGINES = os.environ.get("OUTLAST_SWITCH", "outlast,original").split(",")
@@ -109,6 +110,13 @@ class Story:
                 return await self.workflow.execute_update(Account.enter_now, entry, id=entry.key)
             except (RPCError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
                 raise AssertionError(f"{self.id} {entry}: {error!r}") from error
+            except WorkflowUpdateFailedError as error:
+                # After a worker is killed, the original completes a task now and then without a word of its update, and the
+                # server rejects that: two in four runs of `original,original`, none of `outlast,outlast`.
+                left = isinstance(error.cause, ApplicationError) and error.cause.type == "UnprocessedUpdate"
+                if left and "original" in ENGINES:
+                    raise AssertionError(f"{self.id} {entry}: {error!r}") from error
+                raise
 
         assert await eventually(answered, 40) == 2 * entry.number
 
