@@ -68,7 +68,7 @@ def anonymous(text: str) -> str:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every field with a value, named by its path; items of a list share theirs, and so do values of a map of ids."""
+    """Every field with a value, named by its path; items of a list share theirs."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from leaves(inner, f"{path}.{key}")

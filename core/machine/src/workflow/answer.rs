@@ -172,8 +172,9 @@ fn child(
         workflow_id_reuse_policy: c.workflow_id_reuse_policy,
         retry_policy: c.retry_policy,
         cron_schedule: c.cron_schedule,
-        header: Some(api::Header { fields: c.headers }), // also if there are none, as the reference
-        memo: Some(api::Memo { fields: c.memo }),        // likewise
+        // Both also if there are none, as the reference.
+        header: Some(api::Header { fields: c.headers }),
+        memo: Some(api::Memo { fields: c.memo }),
         search_attributes: c.search_attributes,
         inherit_build_id,
         priority: c.priority,

@@ -5,11 +5,10 @@ use outlast_proto::coresdk::workflow_completion::{
     Failure, WorkflowActivationCompletion, workflow_activation_completion::Status,
 };
 use outlast_proto::temporal::api::workflowservice::v1 as api;
-use outlast_worker::{TaskTypes, Versioning, Worker, WorkerConfig};
+use outlast_worker::{Versioning, Worker, WorkerConfig};
 
-use crate::config;
 use crate::server::{Answer, Server};
-use crate::workflows::{answer, completed, first, timer};
+use crate::workflows::{answer, cached, completed, first, timer};
 
 /// How a build is told: as the checksum of a binary, or as a build, tasks going by it or not.
 #[derive(Debug, PartialEq)]
@@ -39,9 +38,7 @@ async fn told(versioning: Versioning, knows_builds: bool) -> [Told; 4] {
     server.answer("GetSystemInfo", Answer::is(&info));
     let client = server.client();
     client.system_info().await.unwrap();
-    let types = TaskTypes { nexus: false, ..TaskTypes::ALL };
-    let config = WorkerConfig { max_cached_workflows: 10, versioning, ..config(types) };
-    let worker = Worker::new(client, config).unwrap();
+    let worker = Worker::new(client, WorkerConfig { versioning, ..cached() }).unwrap();
 
     server.give("PollWorkflowTaskQueue", &first("r1"));
     answer(&worker, vec![timer()]).await;

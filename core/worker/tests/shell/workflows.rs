@@ -27,6 +27,7 @@ use outlast_proto::temporal::api::enums::v1::{
 };
 use outlast_proto::temporal::api::history::v1::history_event::Attributes;
 use outlast_proto::temporal::api::history::v1::{self as event, History, HistoryEvent};
+use outlast_proto::temporal::api::namespace::v1::{NamespaceInfo, namespace_info};
 use outlast_proto::temporal::api::query::v1::WorkflowQuery;
 use outlast_proto::temporal::api::taskqueue::v1::TaskQueue;
 use outlast_proto::temporal::api::worker::v1::WorkerPollerInfo;
@@ -41,7 +42,7 @@ const POLL: &str = "PollWorkflowTaskQueue";
 const COMPLETED: &str = "RespondWorkflowTaskCompleted";
 const FAILED: &str = "RespondWorkflowTaskFailed";
 
-fn cached() -> WorkerConfig {
+pub fn cached() -> WorkerConfig {
     let types = TaskTypes { nexus: false, ..TaskTypes::ALL };
     WorkerConfig { max_cached_workflows: 10, ..config(types) }
 }
@@ -697,10 +698,12 @@ async fn deployments_and_their_default_behaviour_are_told() {
 }
 
 fn describe(limit: i64) -> api::DescribeNamespaceResponse {
-    use outlast_proto::temporal::api::namespace::v1::{NamespaceInfo, namespace_info};
     let limits = namespace_info::Limits { blob_size_limit_error: limit, ..Default::default() };
     let can = namespace_info::Capabilities { worker_heartbeats: true, ..Default::default() };
-    let info = NamespaceInfo { limits: Some(limits), capabilities: Some(can), ..Default::default() };
+    namespace(NamespaceInfo { limits: Some(limits), capabilities: Some(can), ..Default::default() })
+}
+
+fn namespace(info: NamespaceInfo) -> api::DescribeNamespaceResponse {
     api::DescribeNamespaceResponse { namespace_info: Some(info), ..Default::default() }
 }
 
@@ -718,13 +721,11 @@ fn bulky(seq: u32, bytes: usize) -> Command {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_too_large_for_one_message_goes_in_pages_where_the_server_takes_them() {
-    use outlast_proto::temporal::api::namespace::v1::{NamespaceInfo, namespace_info};
     let server = Server::new();
     let can =
         namespace_info::Capabilities { workflow_task_completion_pagination: true, ..Default::default() };
     let info = NamespaceInfo { capabilities: Some(can), ..Default::default() };
-    let described = api::DescribeNamespaceResponse { namespace_info: Some(info), ..Default::default() };
-    server.answer("DescribeNamespace", Answer::is(&described));
+    server.answer("DescribeNamespace", Answer::is(&namespace(info)));
     let worker = worker(&server);
     worker.validate().await.unwrap();
     server.give(POLL, &first("r1"));
