@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from client.wire import Answer, Call, loopback
+from logs import Kept, runtime
 from support import eventually, unique
 from temporalio.api.common.v1 import GrpcStatus
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure, NotFoundFailure, QueryFailedFailure
@@ -19,6 +20,7 @@ from temporalio.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
 )
 from temporalio.client import Client
+from temporalio.runtime import TelemetryFilter
 from temporalio.service import KeepAliveConfig, RetryConfig, RPCError, RPCStatusCode
 
 COUNT = "CountWorkflowExecutions"
@@ -88,6 +90,24 @@ async def test_attempts_have_an_end(attempts: int) -> None:
             await client.count_workflows("x")
         assert (failed.value.status, failed.value.message) == (RPCStatusCode.UNAVAILABLE, f"no {attempts - 1}")
         assert len(server.of(COUNT)) == attempts
+
+
+async def test_a_fault_that_lasts_is_told_in_the_log() -> None:
+    """The first tries are not, which pass by every day."""
+    kept = Kept()
+    async with loopback(first(*[Answer(status=14, words="no")] * 7)) as server:
+        engine = runtime(kept, TelemetryFilter("WARN", "ERROR"))
+        client = await Client.connect(server.address, retry_config=QUICK, runtime=engine)
+        assert (await client.count_workflows("x")).count == 5
+
+    async def told() -> None:
+        texts = [f"gRPC call count_workflow_executions retried {n} times" for n in (5, 6, 7)]
+        assert [entry.message for entry in kept.entries] == texts
+        assert {entry.target for entry in kept.entries} == {"temporalio_client::retry"}
+        assert {record.levelname for record in kept.records} == {"WARNING"}
+        assert all("no" in entry.fields["error"] for entry in kept.entries)
+
+    await eventually(told)
 
 
 async def test_details_come_with_the_error() -> None:

@@ -12,18 +12,13 @@ from temporalio.exceptions import ActivityError, ApplicationError
 with workflow.unsafe.imports_passed_through():
     import pytest
     from histories import awaited, found, kinds, new_worker, replay
-    from logs import Kept, runtime
+    from limits import REFUSED, TOO_MUCH, WARNED, logged, said
     from support import eventually, unique
     from temporalio.api.enums.v1 import WorkflowTaskFailedCause
     from temporalio.client import Client, WorkflowFailureError
     from temporalio.exceptions import TerminatedError
-    from temporalio.runtime import TelemetryFilter
-    from temporalio.service import PayloadLimitsConfig
 
-TOO_MUCH = 2 * 1024 * 1024 + 1
-"""The server takes payloads of two megabytes."""
 TIMEOUT = timedelta(seconds=20)
-TEXT = "[TMPRL1103] Attempted to upload payloads with size that exceeded the error limit."
 
 
 @activity.defn
@@ -50,18 +45,6 @@ class Sizes:
         return "z" * result
 
 
-async def logged(address: str, **limits: int) -> tuple[Client, Kept]:
-    """A client on a runtime of its own that forwards its log."""
-    kept = Kept()
-    engine = runtime(kept, TelemetryFilter("WARN", "ERROR"))
-    return await Client.connect(address, runtime=engine, payload_limits=PayloadLimitsConfig(**limits)), kept
-
-
-def said(kept: Kept) -> list[tuple[str, str, dict[str, Any]]]:
-    """Level, message and fields of each record."""
-    return [(r.levelname, e.message, dict(e.fields)) for r, e in zip(kept.records, kept.entries, strict=True)]
-
-
 async def test_a_megabyte_goes_everywhere(client: Client) -> None:
     async with new_worker(client, Sizes, activities=[long, length]) as worker:
         size = 1024 * 1024
@@ -81,8 +64,7 @@ async def test_large_payloads_and_memos_are_warned_about_and_pass(address: str) 
         assert await handle.result() == "z" * 4000
 
     async def told() -> None:
-        text = "[TMPRL1103] Attempted to upload {} with size that exceeded the warning limit."
-        assert {message for _, message, _ in said(kept)} == {text.format("payloads"), text.format("memo")}
+        assert {message for _, message, _ in said(kept)} == {WARNED.format("payloads"), WARNED.format("memo")}
         assert {level for level, _, _ in said(kept)} == {"WARNING"}
         sizes = sorted((fields["size"], fields["limit"]) for _, _, fields in said(kept))
         # The text, its quotes, and the metadata around it.
@@ -121,11 +103,11 @@ async def test_a_workflow_that_says_too_much_fails_its_task_before_the_server_he
         failed = (await awaited(handle, "workflow_task_failed"))[0]
         await handle.terminate()
     assert failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE
-    assert (failed.failure.message, failed.failure.application_failure_info.type) == (TEXT, "PayloadsTooLarge")
+    assert (failed.failure.message, failed.failure.application_failure_info.type) == (REFUSED, "PayloadsTooLarge")
 
     async def told() -> None:
         errors = [(message, fields) for level, message, fields in said(kept) if level == "ERROR"]
-        assert errors and errors[0][0] == TEXT
+        assert errors and errors[0][0] == REFUSED
         assert errors[0][1]["limit"] == TOO_MUCH - 1 and TOO_MUCH < errors[0][1]["size"] < TOO_MUCH + 200
 
     await eventually(told)
@@ -140,7 +122,7 @@ async def test_an_activity_that_says_too_much_fails(client: Client) -> None:
             await handle.result()
     cause = caught.value.cause
     assert isinstance(cause, ActivityError) and isinstance(cause.cause, ApplicationError)
-    assert (cause.cause.message, cause.cause.type) == (TEXT, "PayloadsTooLarge")
+    assert (cause.cause.message, cause.cause.type) == (REFUSED, "PayloadsTooLarge")
     await replay(handle, Sizes)
 
 

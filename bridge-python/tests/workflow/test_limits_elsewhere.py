@@ -15,16 +15,14 @@ from temporalio.worker import Interceptor, StartActivityInput, WorkflowInboundIn
 with workflow.unsafe.imports_passed_through():
     import pytest
     from histories import awaited, kinds, new_worker
+    from limits import REFUSED, TOO_MUCH
     from support import eventually, unique
     from temporalio.api.enums.v1 import WorkflowTaskFailedCause
     from temporalio.client import Client, WorkflowFailureError
     from temporalio.runtime import BufferedMetricUpdate, MetricBuffer, Runtime, TelemetryConfig
     from temporalio.testing import WorkflowEnvironment
 
-TOO_MUCH = 2 * 1024 * 1024 + 1
-"""The server takes payloads of two megabytes."""
 TIMEOUT = timedelta(seconds=20)
-TEXT = "[TMPRL1103] Attempted to upload payloads with size that exceeded the error limit."
 
 stopped: list[str] = []
 
@@ -126,7 +124,7 @@ async def test_what_is_too_large_fails_the_task_and_the_workflow_lives(client: C
             waiting = asyncio.create_task(handle.execute_update(Says.answer, what.startswith("failure")))
         failed = (await awaited(handle, "workflow_task_failed"))[0]
         assert failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE
-        assert (failed.failure.message, failed.failure.application_failure_info.type) == (TEXT, "PayloadsTooLarge")
+        assert (failed.failure.message, failed.failure.application_failure_info.type) == (REFUSED, "PayloadsTooLarge")
         await handle.terminate()
         if waiting:
             await asyncio.wait([waiting], timeout=10)
@@ -139,7 +137,7 @@ async def test_a_heartbeat_that_is_too_large_fails_the_attempt_and_stops_it(clie
             await client.execute_workflow(Says.run, "heartbeat once", id=unique(), task_queue=worker.task_queue)
         cause = caught.value.cause
         assert isinstance(cause, ActivityError) and isinstance(cause.cause, ApplicationError)
-        assert (cause.cause.message, cause.cause.type, cause.cause.non_retryable) == (TEXT, "PayloadsTooLarge", False)
+        assert (cause.cause.message, cause.cause.type, cause.cause.non_retryable) == (REFUSED, "PayloadsTooLarge", False)
         ran = await client.execute_workflow(Says.run, "heartbeat", id=unique(), task_queue=worker.task_queue)
     assert ran == "1 []"
 

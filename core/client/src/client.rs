@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use outlast_proto::services::Rpc;
+use outlast_proto::services::{self, Rpc};
 use outlast_proto::temporal::api::workflowservice::v1 as api;
 use prost::Message;
 use tokio::time::{Instant, sleep, timeout};
@@ -77,6 +77,9 @@ struct Headers {
     options: ClientOptions,
     all: Metadata,
 }
+
+/// From this try on a call that is tried again is told in the log. The tries before pass by every day.
+const TOLD_FROM: u32 = 5;
 
 /// One call, ready to be made as often as it takes.
 struct Call<'a> {
@@ -311,6 +314,9 @@ impl Inner {
             let wait = self.decide(call, &error, failure, if each_try { None } else { Some(limit) });
             ended(error.code, wait);
             let Some(wait) = wait else { return Err(explain(error, before.as_ref(), limit)) };
+            if attempt >= TOLD_FROM {
+                call.tell_retry(attempt, &error);
+            }
             before = Some(error);
             sleep(wait).await;
         }
@@ -375,6 +381,14 @@ impl Inner {
 }
 
 impl Call<'_> {
+    /// Tells those who run the program that a server does not answer as it should.
+    fn tell_retry(&self, attempt: u32, error: &Error) {
+        let info = self.info(attempt);
+        let rpc = services::all(info.service).iter().find(|rpc| self.path == rpc.path);
+        let name = rpc.map_or(info.method, |rpc| rpc.name);
+        tracing::warn!(target: "outlast_client::retry", code = ?error.code, %error, "gRPC call {name} retried {attempt} times");
+    }
+
     /// What an observer hears of a try.
     fn info(&self, attempt: u32) -> CallInfo<'_> {
         let path = self.path.path().trim_start_matches('/');

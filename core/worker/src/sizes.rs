@@ -1,8 +1,11 @@
 //! How large payloads may be: what is only large is warned of, what the namespace would refuse is not sent.
 
+use bytes::Bytes;
 use outlast_client::WarnSizes;
+use outlast_machine::io::TaskCompletion;
 use outlast_proto::lens::api::command::Attributes;
-use outlast_proto::lens::api::{Command, Memo, Message, Payloads};
+use outlast_proto::lens::api::{Memo, Payloads};
+use outlast_proto::temporal::api::common::v1 as common;
 use prost::Message as _;
 
 /// What a namespace accepts; `None`: unknown, so nothing is refused here.
@@ -14,22 +17,30 @@ pub(crate) struct SizeLimits {
     pub(crate) warn: WarnSizes,
 }
 
-/// Looks at all commands and messages of an answer; the error says which is too large. Headers are not counted: the
-/// namespace has no limit for them.
-pub(crate) fn check(limits: SizeLimits, commands: &[Command], messages: &[Message]) -> Result<(), String> {
-    for message in messages {
-        let size = message.body.as_ref().map_or(0, |body| body.value.len());
-        check_payload(limits, "the answer to an update", size)?;
-    }
-    commands.iter().try_for_each(|command| {
-        let Some(attributes) = &command.attributes else { return Ok(()) };
-        let (what, payload, memo) = measure(attributes);
+/// Looks at all of an answer; the error says which is too large. Only an answer that is sent is warned of. Headers are not
+/// counted: the namespace has no limit for them.
+pub(crate) fn check(limits: SizeLimits, done: &TaskCompletion) -> Result<(), String> {
+    for (what, payload, memo) in measured(done) {
         fits(what, "payloads", payload, limits.payload)?;
         fits(what, "memo", memo, limits.memo)?;
+    }
+    for (_, payload, memo) in measured(done) {
         limits.warn.check_payloads(payload);
         limits.warn.check_memo(memo);
-        Ok(())
-    })
+    }
+    // Queries have no limit here: whoever asks hears from the server that the answer is too large.
+    for answer in done.query_results.values() {
+        limits.warn.check_payloads(all(&answer.answer));
+    }
+    Ok(())
+}
+
+/// What it is, and the bytes of its payloads and of its memo: for each message and each command.
+fn measured(done: &TaskCompletion) -> impl Iterator<Item = (&'static str, usize, usize)> {
+    let messages = done.messages.iter().filter_map(|message| message.body.as_ref());
+    let messages = messages.map(|body| ("the answer to an update", body.encoded_len(), 0));
+    let commands = done.commands.iter().filter_map(|command| command.attributes.as_ref());
+    messages.chain(commands.map(measure))
 }
 
 /// Looks at payloads of this many bytes, encoded as a list.
@@ -52,10 +63,9 @@ fn fits(what: &str, kind: &str, size: usize, limit: Option<usize>) -> Result<(),
     }
 }
 
-/// What it is, and the bytes of its payloads and of its memo.
 fn measure(attributes: &Attributes) -> (&'static str, usize, usize) {
     use Attributes as A;
-    let some = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+    let some = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
     match attributes {
         A::ScheduleActivityTaskCommandAttributes(a) => ("the input of an activity", all(&a.input), 0),
         A::CompleteWorkflowExecutionCommandAttributes(a) => ("the result of the workflow", all(&a.result), 0),
@@ -64,8 +74,8 @@ fn measure(attributes: &Attributes) -> (&'static str, usize, usize) {
             ("the cancellation of the workflow", some(&a.details), 0)
         }
         A::RecordMarkerCommandAttributes(a) => {
-            let details: usize = a.details.values().map(Payloads::encoded_len).sum();
-            ("a marker, such as of a local activity", details + some(&a.failure), 0)
+            let details = a.details.iter().map(|(name, payloads)| name.len() + payloads.encoded_len());
+            ("a marker, such as of a local activity", details.sum(), 0)
         }
         A::ContinueAsNewWorkflowExecutionCommandAttributes(a) => {
             ("the input of the workflow as new", all(&a.input), some(&a.memo))
@@ -77,12 +87,12 @@ fn measure(attributes: &Attributes) -> (&'static str, usize, usize) {
             ("a signal to another workflow", all(&a.input), 0)
         }
         // What is upserted is held to the limit of payloads, not to that of the memo of a start.
-        A::ModifyWorkflowPropertiesCommandAttributes(a) => ("the memo", some(&a.upserted_memo), 0),
+        A::ModifyWorkflowPropertiesCommandAttributes(a) => ("the memo", fields(&a.upserted_memo), 0),
         A::ScheduleNexusOperationCommandAttributes(a) => {
             ("the input of a Nexus operation", some(&a.input), 0)
         }
         A::UpsertWorkflowSearchAttributesCommandAttributes(a) => {
-            ("the search attributes", some(&a.search_attributes), 0)
+            ("the search attributes", fields(&a.search_attributes), 0)
         }
         A::StartTimerCommandAttributes(_)
         | A::RequestCancelActivityTaskCommandAttributes(_)
@@ -97,16 +107,63 @@ fn all(payloads: &Option<Payloads>) -> usize {
     payloads.as_ref().map_or(0, Payloads::encoded_len)
 }
 
+/// Names and data of an encoded memo, or of search attributes, which are encoded alike. What cannot be read counts whole.
+fn fields(encoded: &Option<Bytes>) -> usize {
+    let Some(encoded) = encoded else { return 0 };
+    let Ok(memo) = common::Memo::decode(encoded.clone()) else { return encoded.len() };
+    memo.fields.iter().map(|(name, payload)| name.len() + payload.data.len()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use outlast_proto::lens::api::CompleteWorkflowExecutionCommandAttributes;
+    use outlast_machine::io::Ticket;
+    use outlast_proto::lens::api::{
+        Any, Command, CompleteWorkflowExecutionCommandAttributes, Header, Message,
+        ModifyWorkflowPropertiesCommandAttributes, RecordMarkerCommandAttributes,
+        ScheduleActivityTaskCommandAttributes, UpsertWorkflowSearchAttributesCommandAttributes,
+    };
 
-    fn result(bytes: usize) -> Command {
+    fn answer(attributes: Vec<Attributes>, messages: Vec<Message>) -> TaskCompletion {
+        let command = |attributes| Command { attributes: Some(attributes), ..Default::default() };
+        TaskCompletion {
+            ticket: Ticket(0),
+            token: Bytes::new(),
+            commands: attributes.into_iter().map(command).collect(),
+            messages,
+            query_results: Default::default(),
+            force_new_task: false,
+            core_flags: vec![],
+            lang_flags: vec![],
+            write_sdk: false,
+            nonfirst_local_attempts: 0,
+            workflow_type: Bytes::new(),
+            history_size_bytes: 0,
+            versioning_behavior: 0,
+            leaves: false,
+            closes: false,
+        }
+    }
+
+    fn said(attributes: Attributes) -> Result<(), String> {
+        check(LIMITS, &answer(vec![attributes], vec![]))
+    }
+
+    /// A result of so many bytes.
+    fn result(bytes: usize) -> Attributes {
         let payloads = Payloads { payloads: vec![vec![0; bytes - 2].into()] }; // two bytes say that and how long
         let attributes = CompleteWorkflowExecutionCommandAttributes { result: Some(payloads) };
-        let attributes = Some(Attributes::CompleteWorkflowExecutionCommandAttributes(attributes));
-        Command { attributes, ..Default::default() }
+        Attributes::CompleteWorkflowExecutionCommandAttributes(attributes)
+    }
+
+    /// An encoded memo of one field: a name of one byte, and its data.
+    fn memo(data: usize) -> Option<Bytes> {
+        let payload = common::Payload {
+            data: vec![0; data].into(),
+            metadata: [("encoding".to_owned(), b"json/plain".to_vec().into())].into(),
+            ..Default::default()
+        };
+        Some(common::Memo { fields: [("k".to_owned(), payload)].into() }.encode_to_vec().into())
     }
 
     const WARN: WarnSizes = WarnSizes { payloads: 0, memo: 0 };
@@ -114,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_the_namespace_would_refuse_is_refused_here() {
-        let problem = check(LIMITS, &[result(5), result(101)], &[]).unwrap_err();
+        let problem = check(LIMITS, &answer(vec![result(5), result(101)], vec![])).unwrap_err();
         assert_eq!(
             problem,
             "[TMPRL1103] Attempted to upload payloads with size that exceeded the error limit."
@@ -123,37 +180,51 @@ mod tests {
 
     #[test]
     fn the_limit_itself_is_accepted_and_without_one_everything() {
-        assert_eq!(check(LIMITS, &[result(100)], &[]), Ok(()));
-        assert_eq!(check(SizeLimits::default(), &[result(10_000_000)], &[]), Ok(()));
+        assert_eq!(said(result(100)), Ok(()));
+        assert_eq!(check(SizeLimits::default(), &answer(vec![result(10_000_000)], vec![])), Ok(()));
     }
 
     #[test]
-    fn headers_count_for_nothing_and_upserted_memos_as_payloads() {
-        use outlast_proto::lens::api::{
-            Header, ModifyWorkflowPropertiesCommandAttributes, ScheduleActivityTaskCommandAttributes,
-        };
-        let command = |attributes| Command { attributes: Some(attributes), ..Default::default() };
+    fn headers_count_for_nothing() {
         let header = Some(Header { fields: vec![vec![0; 500].into()] });
         let activity = ScheduleActivityTaskCommandAttributes { header, ..Default::default() };
-        let activity = command(Attributes::ScheduleActivityTaskCommandAttributes(Box::new(activity)));
-        assert_eq!(check(LIMITS, &[activity], &[]), Ok(()));
-        let upsert = |bytes: usize| {
-            let upserted_memo = Some(vec![0; bytes].into());
-            let upsert = ModifyWorkflowPropertiesCommandAttributes { upserted_memo };
-            command(Attributes::ModifyWorkflowPropertiesCommandAttributes(upsert))
-        };
-        assert_eq!(check(LIMITS, &[upsert(100)], &[]), Ok(()));
-        assert!(check(LIMITS, &[upsert(101)], &[]).unwrap_err().contains("upload payloads"));
+        assert_eq!(said(Attributes::ScheduleActivityTaskCommandAttributes(Box::new(activity))), Ok(()));
     }
 
     #[test]
-    fn answers_to_updates_have_the_limit_of_payloads() {
-        use outlast_proto::lens::api::Any;
-        let answer = |bytes: usize| {
-            let body = Some(Any { value: vec![0; bytes].into(), ..Default::default() });
-            Message { body, ..Default::default() }
+    fn upserts_count_by_names_and_data_as_payloads() {
+        for (data, accepted) in [(99, true), (100, false)] {
+            let upsert = ModifyWorkflowPropertiesCommandAttributes { upserted_memo: memo(data) };
+            let upsert = said(Attributes::ModifyWorkflowPropertiesCommandAttributes(upsert));
+            assert_eq!(upsert.is_ok(), accepted, "{data}");
+            assert!(upsert.is_ok() || upsert.unwrap_err().contains("upload payloads"));
+            let search = UpsertWorkflowSearchAttributesCommandAttributes { search_attributes: memo(data) };
+            let search = said(Attributes::UpsertWorkflowSearchAttributesCommandAttributes(search));
+            assert_eq!(search.is_ok(), accepted, "{data}");
+        }
+        assert_eq!(fields(&Some(vec![0xff; 7].into())), 7);
+    }
+
+    #[test]
+    fn markers_count_by_names_and_details_without_the_failure() {
+        for (data, accepted) in [(94, true), (95, false)] {
+            let details = Payloads { payloads: vec![vec![0; data].into()] };
+            let marker = RecordMarkerCommandAttributes {
+                details: [("data".to_owned(), details)].into(),
+                failure: Some(vec![0; 500].into()),
+                ..Default::default()
+            };
+            assert_eq!(said(Attributes::RecordMarkerCommandAttributes(marker)).is_ok(), accepted, "{data}");
+        }
+    }
+
+    #[test]
+    fn answers_to_updates_count_with_their_type() {
+        let update = |bytes: usize| {
+            let body = Some(Any { type_url: "t".repeat(10), value: vec![0; bytes].into() });
+            check(LIMITS, &answer(vec![], vec![Message { body, ..Default::default() }]))
         };
-        assert_eq!(check(LIMITS, &[], &[answer(100)]), Ok(()));
-        assert!(check(LIMITS, &[], &[answer(5), answer(101)]).is_err());
+        assert_eq!(update(86), Ok(())); // and twice two bytes
+        assert!(update(87).is_err());
     }
 }

@@ -296,8 +296,9 @@ fn fits(limits: SizeLimits, report: Report) -> Report {
         Report::Completed(Some(payload)) => in_a_list(payload),
         Report::Completed(None) | Report::Failed { .. } | Report::Cancelled(_) => 0,
     };
-    if let Report::Failed { failure: Some(failure), .. } = &report {
-        limits.warn.check_payloads(failure.encoded_len());
+    if let Report::Failed { failure, details, .. } = &report {
+        limits.warn.check_payloads(failure.as_ref().map_or(0, |failure| failure.encoded_len()));
+        limits.warn.check_payloads(details.iter().flatten().map(in_a_list).sum());
     }
     match sizes::check_payload(limits, "the result of an activity", size) {
         Ok(()) => report,

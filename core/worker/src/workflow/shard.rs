@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use outlast_client::{Code, Error, Kind};
 use outlast_machine::io::{
-    Eviction, FetchFailed, Input, Output, Page, Reply, RunId, Source, Task, TaskCompletion, Ticket,
+    Eviction, FetchFailed, Input, Output, Page, QueryResult, Reply, RunId, Source, Task, TaskCompletion,
+    Ticket,
 };
 use outlast_machine::shard::Shard;
 use outlast_proto::lens::api;
@@ -145,9 +146,14 @@ impl Loop {
             Output::Complete(run, done) => self.complete(run, *done),
             Output::Fail(run, failed) => {
                 self.held.fails(self.around.clock.now(), &run, &failed);
+                facts(&self.around.namespace).sizes.warn.check_payloads(failed.failure.len());
                 self.calls.start(async move { Done::Told(run, remote.fail(failed).await) });
             }
             Output::Answer(run, answer) => {
+                if let QueryResult::Answered(Some(payload)) = &answer.result {
+                    let in_a_list = prost::encoding::bytes::encoded_len(1, payload);
+                    facts(&self.around.namespace).sizes.warn.check_payloads(in_a_list);
+                }
                 self.calls.start(async move { Done::Told(run, remote.answer(answer).await) });
             }
             Output::Done(ticket) => self.held.done(ticket),
@@ -166,7 +172,8 @@ impl Loop {
     fn complete(&mut self, run: RunId, mut done: TaskCompletion) {
         let remote = self.around.remote.clone();
         let NamespaceFacts { sizes, pages, .. } = facts(&self.around.namespace);
-        if let Err(message) = sizes::check(sizes, &done.commands, &done.messages) {
+        if let Err(message) = sizes::check(sizes, &done) {
+            not_taken(&run, &message);
             self.calls.start(async move { Done::Oversized(run, message) });
             return;
         }
@@ -248,9 +255,13 @@ fn not_completed(run: &RunId, error: Error) -> Reply {
     let reply = refused(error);
     // News that came meanwhile are in the next task: nothing is wrong.
     if !matches!(reply, Reply::UnhandledCommand) {
-        tracing::warn!(run_id = %run, error = text, "Error while completing workflow activation");
+        not_taken(run, &text);
     }
     reply
+}
+
+fn not_taken(run: &RunId, error: &str) {
+    tracing::warn!(run_id = %run, error, "Error while completing workflow activation");
 }
 
 fn told(result: Result<(), Error>) -> Reply {
