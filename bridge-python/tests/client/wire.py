@@ -177,7 +177,7 @@ class Answer:
 
     def frames(self, stream: int) -> bytes:
         head = {":status": "200", "content-type": "application/grpc"}
-        tail = {"grpc-status": str(self.status), "grpc-message": self.words, **self.headers}
+        tail = {"grpc-status": str(int(self.status)), "grpc-message": self.words, **self.headers}
         if self.status:
             return frame(HEADERS, END_HEADERS | END_STREAM, stream, header_block({**head, **tail}))
         body = b"\0" + len(self.message).to_bytes(4, "big") + self.message

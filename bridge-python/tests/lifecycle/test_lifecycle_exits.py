@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -135,11 +136,19 @@ def interrupted(body: str, code: int, traceback: str | None = None) -> list[str]
     return [first, *ended(program, code, traceback)]
 
 
+# asyncio of 3.10 cancels every task at once then, that in which `temporalio` handles an eviction too, which it may never end.
+interruptible = pytest.mark.xfail(
+    sys.version_info < (3, 11), run=False, reason="temporalio itself may hang when it is interrupted on Python 3.10"
+)
+
+
+@interruptible
 def test_an_interrupt_during_a_worker_run_is_a_keyboard_interrupt() -> None:
     body = "try:\n    asyncio.run(main())\nexcept KeyboardInterrupt:\n    print('interrupted')\n"
     assert retried(lambda: interrupted(body, 0)) == ["ready", "interrupted"]
 
 
+@interruptible
 def test_an_uncaught_interrupt_kills_with_its_signal() -> None:
     assert retried(lambda: interrupted("asyncio.run(main())", -signal.SIGINT, "KeyboardInterrupt")) == ["ready"]
 
