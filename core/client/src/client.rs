@@ -12,6 +12,7 @@ use prost::Message;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connect::Network;
+use crate::current::Current;
 use crate::retry::{Decision, Failure, is_retryable_poll};
 use crate::{
     CallEnd, CallInfo, CallObserver, ClientOptions, Code, Error, Kind, Metadata, RetryKind, RetryPolicy,
@@ -51,6 +52,8 @@ impl CallOptions {
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// What says which connection the next try goes by, if it may change.
+    follows: Option<Current>,
 }
 
 struct Inner {
@@ -122,7 +125,7 @@ impl Client {
             headers: RwLock::new(Headers { all: options.headers()?, options }),
             system_info: OnceLock::new(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), follows: None })
     }
 
     /// Makes a call with messages. `path` is one of the constants of `outlast_proto`. The `bytes` fields of the
@@ -134,7 +137,7 @@ impl Client {
     {
         let request = Bytes::from(request.encode_to_vec());
         let call = Call { path: PathAndQuery::from_static(path), request, options: &options };
-        let answer = self.inner.run(&call).await?;
+        let answer = self.run(&call).await?;
         R::decode(answer).map_err(|e| Error::malformed(path, e))
     }
 
@@ -157,7 +160,7 @@ impl Client {
         }
         let path = PathAndQuery::from_maybe_shared(Bytes::from(format!("/{service}/{method}")));
         let path = path.map_err(|e| Error::config(format!("/{service}/{method}: {e}")))?;
-        self.inner.run(&Call { path, request, options: &options }).await
+        self.run(&Call { path, request, options: &options }).await
     }
 
     /// Makes a call of the table in `outlast_proto::services` with an encoded message. Warns of payloads in it that are
@@ -169,7 +172,7 @@ impl Client {
         options: CallOptions,
     ) -> Result<Bytes, Error> {
         self.inner.warn_sizes.check(rpc, &request);
-        self.inner.run(&Call { path: PathAndQuery::from_static(rpc.path), request, options: &options }).await
+        self.run(&Call { path: PathAndQuery::from_static(rpc.path), request, options: &options }).await
     }
 
     /// From how large on payloads are warned of.
@@ -250,28 +253,27 @@ impl Client {
             Ok(())
         })
     }
-}
 
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("identity", &self.inner.identity).finish_non_exhaustive()
+    /// The connection that took the place of this one.
+    fn other_than(&self, inner: &Arc<Inner>) -> Option<Arc<Inner>> {
+        let now = self.follows.as_ref()?.now().inner;
+        (!Arc::ptr_eq(&now, inner)).then_some(now)
     }
-}
 
-impl Inner {
-    fn change(&self, edit: impl FnOnce(&mut ClientOptions) -> Result<(), Error>) -> Result<(), Error> {
-        let mut headers = self.headers.write().unwrap_or_else(PoisonError::into_inner);
-        let mut options = headers.options.clone();
-        edit(&mut options)?;
-        *headers = Headers { all: options.headers()?, options };
-        Ok(())
+    pub(crate) fn following(self, current: Current) -> Self {
+        Self { follows: Some(current), ..self }
+    }
+
+    pub(crate) fn alone(self) -> Self {
+        Self { follows: None, ..self }
     }
 
     /// Tries until there is an answer, or the policy gives up.
     async fn run(&self, call: &Call<'_>) -> Result<Bytes, Error> {
-        self.check_size(call)?;
+        let mut inner = self.inner.clone();
+        inner.check_size(call)?;
         let long_poll = call.options.retry == RetryKind::LongPoll;
-        let usual = if long_poll { self.long_poll_timeout } else { self.call_timeout };
+        let usual = if long_poll { inner.long_poll_timeout } else { inner.call_timeout };
         let limit = call.options.timeout.unwrap_or(usual);
         let each_try = long_poll || call.options.timeout_each_try;
         let start = Instant::now();
@@ -280,7 +282,8 @@ impl Inner {
         loop {
             attempt = attempt.saturating_add(1);
             let left = if each_try { limit } else { limit.saturating_sub(start.elapsed()) };
-            let observed = self.observer.as_deref().map(|observer| (observer, call.info(attempt)));
+            let used = inner.clone();
+            let observed = used.observer.as_deref().map(|observer| (observer, call.info(attempt)));
             if let Some((observer, info)) = &observed {
                 observer.started(info);
             }
@@ -289,13 +292,16 @@ impl Inner {
                 let Some((observer, info)) = &observed else { return };
                 observer.finished(info, &CallEnd { code, elapsed: began.elapsed(), retry_after });
             };
-            let error = match self.attempt(call, left).await {
+            let error = match used.attempt(call, left).await {
                 Ok(answer) => {
                     ended(Code::Ok, None);
                     return Ok(answer);
                 }
                 Err(error) => error,
             };
+            if let Some(now) = self.other_than(&inner) {
+                (inner, refused) = (now, None);
+            }
             throttled = throttled.saturating_add(u32::from(error.code == Code::ResourceExhausted));
             let first_goaway = !goaway && error.is_goaway();
             goaway |= first_goaway;
@@ -311,7 +317,7 @@ impl Inner {
                 too_large: error.kind == Kind::TooLarge,
                 first_goaway,
             };
-            let wait = self.decide(call, &error, failure, if each_try { None } else { Some(limit) });
+            let wait = inner.decide(call, &error, failure, if each_try { None } else { Some(limit) });
             ended(error.code, wait);
             let Some(wait) = wait else { return Err(explain(error, before.as_ref(), limit)) };
             if attempt >= TOLD_FROM {
@@ -320,6 +326,22 @@ impl Inner {
             before = Some(error);
             sleep(wait).await;
         }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("identity", &self.inner.identity).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn change(&self, edit: impl FnOnce(&mut ClientOptions) -> Result<(), Error>) -> Result<(), Error> {
+        let mut headers = self.headers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut options = headers.options.clone();
+        edit(&mut options)?;
+        *headers = Headers { all: options.headers()?, options };
+        Ok(())
     }
 
     /// The wait before the next try; `None`: there is none.

@@ -15,6 +15,7 @@
 mod client;
 mod codec;
 mod connect;
+mod current;
 mod endpoint;
 pub mod envconfig;
 mod error;
@@ -34,6 +35,7 @@ mod together;
 mod verify;
 
 pub use client::{CallOptions, Client};
+pub use current::Current;
 pub use error::{Error, Kind};
 pub use in_process::{Service, ServiceFuture, Status};
 pub use metadata::Metadata;

@@ -6,10 +6,10 @@ mod life;
 mod nexus;
 mod workflows;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use outlast_client::{Client, unique_name};
+use outlast_client::{Client, Current, unique_name};
 use outlast_proto::temporal::api::common::v1::{WorkerVersionCapabilities, WorkerVersionStamp};
 use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
 use outlast_proto::temporal::api::enums::v1::{TaskQueueKind, WorkerVersioningMode};
@@ -22,7 +22,7 @@ use crate::telemetry::WorkerMetrics;
 
 /// Who this worker is, and the way to its server.
 pub(crate) struct Remote {
-    client: RwLock<Client>,
+    client: Current,
     config: WorkerConfig,
     metrics: Arc<WorkerMetrics>,
     /// Names this worker among all that ever were.
@@ -36,15 +36,16 @@ impl Remote {
         let identity = config.identity.clone().unwrap_or_else(|| client.identity());
         let sticky = config.has_sticky_queue().then(|| format!("{identity}-{}", unique_name()));
         let instance_key = unique_name();
-        Self { client: RwLock::new(client), config, metrics, instance_key, sticky }
+        Self { client: Current::new(client), config, metrics, instance_key, sticky }
     }
 
+    /// Its calls go by the client of now, also those that are tried again.
     pub(crate) fn client(&self) -> Client {
-        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.client.get()
     }
 
     pub(crate) fn replace_client(&self, client: Client) {
-        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        self.client.set(client);
     }
 
     /// Who works, as histories show it: as configured, else as the client of now says.
