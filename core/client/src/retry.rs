@@ -129,9 +129,13 @@ impl RetryPolicy {
         } else {
             (own, failure.attempt - failure.throttled)
         };
-        let wait = backoff.wait(failures, self.jitter, random);
-        let spent = failure.attempt >= self.attempts_max || failure.elapsed + wait > self.elapsed_max;
-        if bounded && spent { Decision::GiveUp } else { Decision::Retry(wait) }
+        // A server that asks for time gets it without its being counted, or a result would be given up for no fault.
+        let counted = own.wait(failure.attempt, self.jitter, random);
+        let spent = failure.attempt >= self.attempts_max || failure.elapsed + counted > self.elapsed_max;
+        if bounded && spent {
+            return Decision::GiveUp;
+        }
+        Decision::Retry(backoff.wait(failures, self.jitter, random))
     }
 }
 
@@ -258,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_throttled_call_waits_longer_whatever_its_kind() {
-        assert_eq!(waits(RetryKind::Default, Code::ResourceExhausted, 99), [1_000, 2_000, 4_000]);
+        assert_eq!(waits(RetryKind::Default, Code::ResourceExhausted, 99), [1_000, 2_000, 4_000, 8_000]);
         let poll = waits(RetryKind::LongPoll, Code::ResourceExhausted, 6);
         assert_eq!(poll, [1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
     }
