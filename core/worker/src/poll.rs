@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use outlast_client::{CallOptions, Code, Error};
+use outlast_client::{CallOptions, Code, Error, Kind};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -93,11 +93,17 @@ fn lane<T: 'static>(queue: Queue<T>, now: std::time::Instant) -> Lane<T, Error> 
 
 /// The client has tried again as often as makes sense; what it hands back early is for scaling.
 fn verdict(error: &Error, failures: u32) -> Verdict {
+    if matches!(error.kind, Kind::Malformed | Kind::TooLarge) {
+        // The next task may be a better one. This one will time out, and its server knows why it cannot be had.
+        tracing::error!(%error, "what a poll was answered cannot be taken; if it was a task, it will time out");
+        return Verdict::Retry { after: pause(failures.saturating_add(1)) };
+    }
     match error.code {
         Code::ResourceExhausted => {
             Verdict::Spare { after: Duration::from_secs(1 << failures.clamp(1, 4).saturating_sub(1)) }
         }
-        Code::Cancelled | Code::DeadlineExceeded => Verdict::Retry { after: Duration::ZERO },
+        // Once, that is how a poll may end. Again and again, the server is not well.
+        Code::Cancelled | Code::DeadlineExceeded => Verdict::Retry { after: pause(failures) },
         Code::Ok
         | Code::Unknown
         | Code::InvalidArgument
@@ -112,5 +118,13 @@ fn verdict(error: &Error, failures: u32) -> Verdict {
         | Code::Unavailable
         | Code::DataLoss
         | Code::Unauthenticated => Verdict::GiveUp,
+    }
+}
+
+/// After so many failures in a row: nothing after the first, then twice as long each time.
+fn pause(failures: u32) -> Duration {
+    match failures {
+        0 | 1 => Duration::ZERO,
+        more => Duration::from_millis(200 << more.saturating_sub(2).min(5)),
     }
 }

@@ -13,7 +13,7 @@ use outlast_proto::coresdk::{ActivityHeartbeat, ActivityTaskCompletion};
 use outlast_proto::temporal::api::common::v1::{ActivityType, Payload};
 use outlast_proto::temporal::api::enums::v1::ActivityTaskFailedCause;
 use outlast_proto::temporal::api::workflowservice::v1 as api;
-use outlast_worker::{CompleteError, PollError, TaskTypes, Versioning, Worker, WorkerConfig};
+use outlast_worker::{CompleteError, PollError, PollerBehavior, TaskTypes, Versioning, Worker, WorkerConfig};
 
 use crate::server::{Answer, Server};
 use crate::{NONE, config};
@@ -98,6 +98,29 @@ async fn no_poll_starts_before_the_language_asks() {
     server.give(POLL, &task("a"));
     worker.poll_activity_task().await.unwrap();
     assert!(server.unheard(POLL) > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_cannot_be_read_does_not_end_the_worker() {
+    let server = Server::new();
+    let worker = Worker::new(server.client(), activities()).unwrap();
+    server.give_bytes(POLL, b"\xff\xff".as_slice().into());
+    server.give(POLL, &task("a"));
+    start(worker.poll_activity_task().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_that_are_ended_at_once_again_and_again_slow_down() {
+    for code in [Code::Cancelled, Code::DeadlineExceeded] {
+        let server = Server::new();
+        server.answer(POLL, Answer::Fails(code, "no"));
+        let activity_pollers = PollerBehavior::Autoscaling { min: 1, max: 1, initial: 1 };
+        let worker = Worker::new(server.client(), WorkerConfig { activity_pollers, ..activities() }).unwrap();
+        let minute = tokio::time::timeout(Duration::from_secs(60), worker.poll_activity_task());
+        minute.await.unwrap_err();
+        // 0, 0.2, 0.4, ... 6.4 seconds after the one before.
+        assert!((10..=20).contains(&server.unheard(POLL)), "{code:?}: {}", server.unheard(POLL));
+    }
 }
 
 #[tokio::test(start_paused = true)]
