@@ -177,7 +177,9 @@ impl Loop {
             self.calls.start(async move { Done::Oversized(run, message) });
             return;
         }
-        let eager = reserve(self.around.eager.as_ref(), &mut done.commands);
+        // A worker that ends would cancel them at once.
+        let eager = self.around.eager.as_ref().filter(|_| !self.ending);
+        let eager = reserve(eager, &mut done.commands);
         let (ticket, closes) = (done.ticket, done.closes);
         self.held.completes(self.around.clock.now(), &done);
         // Local activities that run need a next task to be recorded in, here: only then does a worker that ends ask for one.

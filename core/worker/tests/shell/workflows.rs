@@ -433,6 +433,23 @@ async fn free_slots_are_claimed_for_at_most_three_activities() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_ends_claims_no_activities() {
+    let server = Server::new();
+    let worker = worker(&server);
+    server.give(POLL, &first("r1"));
+    let activation = worker.poll_workflow_activation().await.unwrap();
+    let ending = {
+        let worker = worker.clone();
+        tokio::spawn(async move { worker.shutdown().await })
+    };
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    worker.complete_workflow_activation(commands(&activation.run_id, vec![schedule(1)])).unwrap();
+    assert_eq!(eager(&completed(&server).await), [false]);
+    evictions(&worker).await;
+    assert_eq!(ending.await.unwrap(), Ending::Clean);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_activity_that_finds_no_free_slot_goes_through_its_queue() {
     let server = Server::new();
     let one = FixedSlots { workflow_tasks: 2, activities: 1, local_activities: 1, nexus_tasks: 1 };
@@ -657,6 +674,18 @@ async fn answers_go_to_the_client_that_is_there_when_they_are_given() {
     worker.complete_workflow_activation(commands(&activation.run_id, vec![timer()])).unwrap();
     completed(&after).await;
     assert_eq!(before.unheard(COMPLETED), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_tried_again_goes_to_the_client_that_is_there_then() {
+    let (before, after) = (Server::new(), Server::new());
+    before.answer(COMPLETED, Answer::Fails(Code::Unavailable, "gone"));
+    let worker = worker(&before);
+    before.give(POLL, &first("r1"));
+    answer(&worker, vec![timer()]).await;
+    completed(&before).await;
+    worker.replace_client(after.client());
+    completed(&after).await;
 }
 
 #[tokio::test(start_paused = true)]
