@@ -99,6 +99,20 @@ struct Entry {
     armed: Option<Instant>,
 }
 
+impl Entry {
+    /// A heartbeat goes out. What only the language knows of does not count: without word from here the server gives the
+    /// activity to another worker, and this attempt shall not run on beside that one.
+    fn sent(&mut self, now: Instant, token: &Bytes, details: Vec<Payload>, buffer: Duration) -> Output {
+        self.beat_by = self.heartbeat.and_then(|d| after(now, d, buffer));
+        Output::Beat(token.clone(), details)
+    }
+}
+
+/// `None`: so far away that it never comes.
+fn after(now: Instant, timeout: Duration, buffer: Duration) -> Option<Instant> {
+    now.checked_add(timeout.saturating_add(buffer))
+}
+
 #[derive(Debug)]
 enum Grace {
     Running,
@@ -155,7 +169,9 @@ impl Table {
             Input::Completed(token, status) => self.completed(token, *status),
             Input::Reported(token) => self.remove(token),
             Input::ShutDown(None) => {}
-            Input::ShutDown(Some(grace)) => self.grace = Grace::Until(now + grace),
+            Input::ShutDown(Some(grace)) => {
+                self.grace = now.checked_add(grace).map_or(Grace::Running, Grace::Until)
+            }
             Input::Tick => self.tick(now),
         }
     }
@@ -169,9 +185,9 @@ impl Table {
             cancelled: None,
             throttle: HeartbeatThrottle::new(interval),
             last_details: None,
-            close_by: start_to_close.map(|d| now + d + buffer),
+            close_by: start_to_close.and_then(|d| after(now, d, buffer)),
             heartbeat,
-            beat_by: heartbeat.map(|d| now + d + buffer),
+            beat_by: heartbeat.and_then(|d| after(now, d, buffer)),
             armed: None,
         };
         self.entries.insert(token.clone(), entry);
@@ -188,9 +204,8 @@ impl Table {
             Phase::Gone | Phase::Flushing(_) | Phase::Reporting => return,
         }
         entry.last_details = Some(details.clone());
-        entry.beat_by = entry.heartbeat.map(|d| now + d + self.limits.buffer);
         if let Some(details) = entry.throttle.record(details, now) {
-            self.out.push_back(Output::Beat(token.clone(), details));
+            self.out.push_back(entry.sent(now, &token, details, self.limits.buffer));
         }
         self.arm(&token);
     }
@@ -214,8 +229,10 @@ impl Table {
                 if let Some(reason) = reason {
                     self.cancel(&token, reason, reply);
                 }
-                if let Some(details) = next {
-                    self.out.push_back(Output::Beat(token.clone(), details));
+                if let Some(details) = next
+                    && let Some(entry) = self.entries.get_mut(&token)
+                {
+                    self.out.push_back(entry.sent(now, &token, details, self.limits.buffer));
                 }
             }
             Phase::Flushing(_) if reply.not_found => return self.remove(token),
@@ -289,7 +306,7 @@ impl Table {
             (entry.close_by, entry.beat_by, entry.heartbeat) = (None, None, None);
             self.cancel(token, ActivityCancelReason::TimedOut, BeatReply::default());
         } else if let Some(details) = entry.throttle.tick(now) {
-            self.out.push_back(Output::Beat(token.clone(), details));
+            self.out.push_back(entry.sent(now, token, details, self.limits.buffer));
         }
     }
 

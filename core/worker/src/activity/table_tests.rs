@@ -177,6 +177,27 @@ fn each_heartbeat_moves_the_heartbeat_timeout() {
 }
 
 #[test]
+fn heartbeats_that_cannot_go_out_do_not_keep_an_attempt_alive() {
+    let mut table = running(None, Some(10));
+    assert_eq!(beat(&mut table, 1, "sent"), [Output::Beat(token(), details("sent"))]);
+    for second in 2..16 {
+        assert_eq!(beat(&mut table, second, "the first one is not answered"), []);
+    }
+    assert_eq!(table.deadline(), Some(at(16)));
+    table.handle(at(16), Input::Tick);
+    assert_eq!(reason(&out(&mut table)[0]), Some(ActivityCancelReason::TimedOut));
+}
+
+#[test]
+fn spans_beyond_all_time_are_no_limits() {
+    let mut table = running(Some(i64::MAX as u64), Some(i64::MAX as u64));
+    beat(&mut table, 1, "alive");
+    table.handle(at(2), Input::ShutDown(Some(Duration::MAX)));
+    taken(&mut table, 3, BeatReply::default());
+    assert_eq!(table.deadline(), None);
+}
+
+#[test]
 fn shutdown_cancels_when_the_grace_is_over_and_a_cancellation_is_then_a_failure() {
     let mut table = running(None, None);
     table.handle(at(1), Input::ShutDown(Some(seconds(10))));

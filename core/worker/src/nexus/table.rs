@@ -75,6 +75,7 @@ pub(crate) struct Table {
     entries: BTreeMap<Bytes, Entry>,
     timers: BTreeSet<(Time, Bytes)>,
     grace_ends: Option<Time>,
+    grace_over: bool,
     out: VecDeque<Output>,
 }
 
@@ -107,7 +108,10 @@ impl Table {
             self.timers.insert((at, token.clone()));
         }
         let entry = Entry { kind, deadline, cancelled: false, reporting: false, poller_group, failures };
-        self.entries.insert(token, entry);
+        self.entries.insert(token.clone(), entry);
+        if self.grace_over {
+            self.cancel(token, NexusTaskCancelReason::WorkerShutdown);
+        }
     }
 
     fn completed(&mut self, token: Bytes, status: Status) {
@@ -141,7 +145,7 @@ impl Table {
 
     fn tick(&mut self, now: Time) {
         if self.grace_ends.is_some_and(|at| at <= now) {
-            self.grace_ends = None;
+            (self.grace_ends, self.grace_over) = (None, true);
             let tokens: Vec<Bytes> = self.entries.keys().cloned().collect();
             for token in tokens {
                 self.cancel(token, NexusTaskCancelReason::WorkerShutdown);

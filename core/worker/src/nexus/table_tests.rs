@@ -79,6 +79,19 @@ fn shutdown_cancels_when_the_grace_is_over() {
 }
 
 #[test]
+fn a_task_that_comes_after_the_grace_is_cancelled_at_once() {
+    let mut table = Table::default();
+    table.handle(at(0), Input::ShutDown(Some(Duration::ZERO)));
+    table.handle(at(0), Input::Tick);
+    let (kind, poller_group) = (Kind::Start, String::new());
+    let started = Started { token: token(), kind, deadline: None, poller_group, failures: true };
+    table.handle(at(1), Input::Started(started));
+    let cancel =
+        CancelNexusTask { task_token: token(), reason: NexusTaskCancelReason::WorkerShutdown.into() };
+    assert_eq!(out(&mut table), [Output::Cancel(cancel)]);
+}
+
+#[test]
 fn an_answer_of_the_wrong_kind_becomes_an_error() {
     let mut table = running(Kind::Start, true);
     let variant = response::Variant::CancelOperation(CancelOperationResponse {});
