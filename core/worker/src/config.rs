@@ -59,7 +59,8 @@ pub struct WorkerConfig {
     pub fetching_concurrency: usize,
     /// At shutdown activities and Nexus tasks that still run after this are cancelled. `None`: they never are.
     pub graceful_shutdown_period: Option<Duration>,
-    /// Counted from the end of the grace: when shutdown ends, whatever is left.
+    /// Counted from the end of the grace: when shutdown ends, whatever is left. Results that come later are lost, so a
+    /// language that waits for its code without end gives it as much time here.
     pub shutdown_limit: Duration,
     /// Given to activities on top of their timeouts before they are cancelled from here.
     pub local_timeout_buffer_for_activities: Duration,
@@ -293,7 +294,7 @@ impl WorkerConfig {
 
     /// The longest that shutdown takes.
     pub(crate) fn shutdown_longest(&self) -> Duration {
-        self.graceful_shutdown_period.unwrap_or_default() + self.shutdown_limit
+        self.graceful_shutdown_period.unwrap_or_default().saturating_add(self.shutdown_limit)
     }
 }
 
@@ -313,7 +314,7 @@ impl Slots {
     fn has_one_for_workflows(&self) -> bool {
         match self {
             Slots::Fixed(fixed) => fixed.workflow_tasks == 1,
-            Slots::Tuner(tuner) => tuner.workflow_tasks.available() == Some(1),
+            Slots::Tuner(tuner) => tuner.workflow_tasks.most() == Some(1),
         }
     }
 

@@ -73,6 +73,8 @@ impl WorkerSet {
         if let Some((worker, _)) = &reserved {
             request.eager_worker_deployment_options = worker.deployment();
         }
+        client.warn_sizes().check_payloads(request.input.as_ref().map_or(0, Message::encoded_len));
+        client.warn_sizes().check_memo(request.memo.as_ref().map_or(0, Message::encoded_len));
         let options = CallOptions {
             namespace: options.namespace.or_else(|| Some(request.namespace.clone())),
             ..options

@@ -260,6 +260,10 @@ impl SlotSupplier for ResourceSlots {
         self.out().given[usize::from(wanted.is_sticky)] -= 1;
         self.released.notify_waiters();
     }
+
+    fn most(&self) -> Option<usize> {
+        Some(self.options.slots_max)
+    }
 }
 
 #[cfg(test)]

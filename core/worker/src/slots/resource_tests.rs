@@ -124,6 +124,7 @@ async fn who_stood_back_is_woken_when_the_other_gives_up() {
     let controller = ResourceController::new(ResourceTargets::new(0.8, 0.9), sampler, &Metrics::none());
     let options = ResourceOptions { slots_max: 3, ..ResourceOptions::of(SlotKind::Workflow) };
     let slots = Arc::new(ResourceSlots::new(options, controller));
+    assert_eq!((slots.most(), slots.available()), (Some(3), None));
     for _ in 0..3 {
         slots.reserve(&sticky(true)).await;
     }

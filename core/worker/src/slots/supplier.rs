@@ -113,4 +113,9 @@ pub trait SlotSupplier: Send + Sync + 'static {
     fn available(&self) -> Option<usize> {
         None
     }
+
+    /// The most that could be out at once, asked before any is; `None`: that is not known.
+    fn most(&self) -> Option<usize> {
+        self.available()
+    }
 }
