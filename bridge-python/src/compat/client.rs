@@ -79,13 +79,14 @@ fn connect_client<'py>(
 
 #[pymethods]
 impl ClientRef {
-    fn update_metadata(&self, py: Python<'_>, headers: HashMap<String, RpcMetadataValue>) -> PyResult<()> {
+    /// Attached throughout: whoever waits for `headers` does so with the interpreter in hand.
+    fn update_metadata(&self, headers: HashMap<String, RpcMetadataValue>) -> PyResult<()> {
         let wanted = Headers::split(headers);
         let mut current = self.headers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let ascii = Headers { ascii: wanted.ascii, binary: current.binary.clone() };
         let set = |headers: &Headers| {
             let metadata = headers.metadata().map_err(value_error)?;
-            py.detach(|| self.client.set_metadata(metadata)).map_err(|e| value_error(e.message))
+            self.client.set_metadata(metadata).map_err(|e| value_error(e.message))
         };
         set(&ascii)?;
         *current = ascii;

@@ -84,7 +84,15 @@ fn act(shared: &Arc<Shared>, output: Output, phase: Phase, facts: &mut JoinSet<I
                 Input::Idle
             });
         }
-        Output::CloseDoors => shared.close_doors(matches!(phase, Phase::Down(Ending::Deadline))),
+        Output::CloseDoors => {
+            let cut_off = matches!(phase, Phase::Down(Ending::Deadline));
+            if cut_off {
+                tracing::error!(
+                    "this worker was cut off at its shutdown_limit: what it still held comes to nothing"
+                );
+            }
+            shared.close_doors(cut_off);
+        }
     }
 }
 

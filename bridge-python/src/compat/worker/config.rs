@@ -161,6 +161,8 @@ impl WorkerConfig {
         config.max_worker_activities_per_second = self.max_activities_per_second;
         config.max_task_queue_activities_per_second = self.max_task_queue_activities_per_second;
         config.max_eager_activities = self.max_eager_activity_reservations_per_workflow_task;
+        // Python waits for its activities however long they take, and then for us: what they give must still be told.
+        config.shutdown_limit = Duration::from_secs(10 * 365 * 24 * 3600);
         config.graceful_shutdown_period = Some(millis(self.graceful_shutdown_period_millis));
         // The package drops its instances itself; workflow code is not resumed for that.
         config.ignore_evicts_on_shutdown = true;
