@@ -27,8 +27,6 @@ pub(crate) struct Child {
     pub namespace: Bytes,
     pub cancellation: Cancellation,
     pub state: State,
-    /// Its cancellation was asked for.
-    pub canceling: bool,
     /// The language has its result.
     pub told: bool,
     /// What a cancellation inherits.
@@ -136,10 +134,9 @@ impl Child {
             self.tell_start(Start::Cancelled(cancelled), out);
             return (Then::Ends, Ask::Nothing);
         }
-        if self.canceling || self.told {
+        if self.told {
             return (Then::Stays, Ask::Nothing);
         }
-        self.canceling = true;
         match self.cancellation {
             Cancellation::ChildAbandon => {
                 self.tell_cancelled(None, out);
@@ -149,7 +146,8 @@ impl Child {
                 self.tell_cancelled(None, out);
                 (Then::Stays, Ask::CancelRequest)
             }
-            // Also the latter hears of it from the child itself: that is what histories were made with.
+            // Also the latter hears of it from the child itself, and both ask as often as the code does: that is what
+            // histories were made with.
             Cancellation::ChildWaitCancellationCompleted | Cancellation::ChildWaitCancellationRequested => {
                 (Then::Stays, Ask::CancelRequest)
             }

@@ -209,7 +209,6 @@ impl Workflow {
                 Ask::StartChild(c),
                 extras.clone(),
             )),
-            canceling: false,
             told: false,
             extras,
         };
