@@ -129,7 +129,15 @@ impl Workflow {
         local.state = State::Resolved { from_marker: false };
         let seq = local.seq;
         self.locals_open = self.locals_open.saturating_sub(1);
-        self.resolved.push(Resolved { op: index, seq, resolution, complete_time });
+        let ended = Resolved { op: index, seq, resolution, complete_time };
+        match complete_time {
+            Some(_) => self.resolved.push(ended),
+            // What the code itself brought about it hears first, in its order; results that came meanwhile after that.
+            None => {
+                let at = self.resolved.iter().take_while(|other| other.complete_time.is_none()).count();
+                self.resolved.insert(at, ended);
+            }
+        }
     }
 
     /// The language gives one up, in the way it chose when it asked for it.
@@ -138,6 +146,16 @@ impl Workflow {
         let Some(Op::Local(local)) = self.ops.get_mut(index) else { return Ok(()) };
         local.canceling = true;
         match (local.state, local.cancellation) {
+            // Its result came, but the code gave it up before it heard of that.
+            (State::Resolved { from_marker: false }, Cancellation::TryCancel | Cancellation::Abandon) => {
+                let Some(at) =
+                    self.resolved.iter().position(|it| it.op == index && it.complete_time.is_some())
+                else {
+                    return Ok(());
+                };
+                self.resolved.remove(at);
+                self.locals_open = self.locals_open.saturating_add(1);
+            }
             // Its marker tells how that went.
             (State::Replaying, _) | (State::Resolved { .. }, _) => return Ok(()),
             (State::Running { .. } | State::Backoff { .. }, Cancellation::Abandon) => {
