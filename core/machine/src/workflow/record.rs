@@ -175,7 +175,7 @@ impl Workflow {
             Op::Timer(op) => {
                 let e: h::TimerCanceledEventAttributes = event.attributes()?;
                 self.events.clear(e.started_event_id as u64);
-                op.on(id, timer::Event::Canceled { timer_id: &e.timer_id }, &mut out)?
+                op.on(id, timer::Event::Canceled, &mut out)?
             }
             Op::Activity(op) if queued.kind == Kind::ScheduleActivity => {
                 let (mut activity_id, mut kind) = (&[][..], &[][..]);
@@ -201,6 +201,9 @@ impl Workflow {
             Op::Signal(op) => op.on(id, external::Event::Initiated, Purpose::Signal, &mut out)?,
             Op::Cancel(op) => op.on(id, external::Event::Initiated, Purpose::Cancel, &mut out)?,
             Op::Nexus(op) if queued.kind == Kind::ScheduleNexus => {
+                let e: h::NexusOperationScheduledEventAttributes = event.attributes()?;
+                let same = same_operation(event, op, &e);
+                suspect(same, check_names, &mut self.suspect)?;
                 op.on(id, nexus::Event::Scheduled, &mut out)?
             }
             Op::Nexus(op) => op.on(id, nexus::Event::CancelRequested, &mut out)?,
@@ -274,7 +277,6 @@ fn describe(event: &Event<'_>) -> String {
 }
 
 fn named(event: &Event<'_>) -> Option<String> {
-    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
     let of_type = |id: &[u8], name: &[u8]| format!("{:?} of type {:?}", text(id), text(name));
     let kind = event.kind?;
     if matches!(kind, Type::TimerStarted | Type::TimerCanceled) {
@@ -329,18 +331,39 @@ fn same_names(
     kind: &[u8],
     [id_field, kind_field]: [&'static str; 2],
 ) -> Result<(), Fault> {
-    if asked.id() == id && asked.kind() == kind {
+    let words = || format!("{:?} of type {:?}", text(asked.id()), text(asked.kind()));
+    same(event, [(id_field, id, asked.id()), (kind_field, kind, asked.kind())], words)
+}
+
+/// Where its endpoint leads may change; what is asked for there may not.
+fn same_operation(
+    event: &Event<'_>,
+    asked: &nexus::Nexus,
+    recorded: &h::NexusOperationScheduledEventAttributes,
+) -> Result<(), Fault> {
+    let words = || format!("{:?} of service {:?}", text(&asked.operation), text(&asked.service));
+    let service = ("service", &recorded.service[..], &asked.service[..]);
+    same(event, [service, ("operation", &recorded.operation, &asked.operation)], words)
+}
+
+/// Names of fields, with what is recorded and what was asked for.
+fn same(
+    event: &Event<'_>,
+    fields: [(&'static str, &[u8], &[u8]); 2],
+    words: impl Fn() -> String,
+) -> Result<(), Fault> {
+    if fields.iter().all(|(_, recorded, asked)| recorded == asked) {
         return Ok(());
     }
-    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-    let mut differs = Vec::new();
-    for (field, recorded, asked) in [(id_field, id, asked.id()), (kind_field, kind, asked.kind())] {
-        if recorded != asked {
-            differs.push(Difference { field, recorded: text(recorded), asked: text(asked) });
-        }
-    }
-    let words = format!("{:?} of type {:?}", text(asked.id()), text(asked.kind()));
-    Err(Fault::mismatch(event.id, describe(event), Some(words), differs))
+    let differ = fields.into_iter().filter(|(_, recorded, asked)| recorded != asked);
+    let differs = differ
+        .map(|(field, recorded, asked)| Difference { field, recorded: text(recorded), asked: text(asked) })
+        .collect();
+    Err(Fault::mismatch(event.id, describe(event), Some(words()), differs))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn same_local(event: &Event<'_>, asked: &Local, marker: &LocalMarker) -> Result<(), Fault> {
