@@ -32,7 +32,7 @@ pub(crate) enum State {
     /// In history.
     Open { scheduled: EventId },
     /// Its cancellation is asked for, not yet in history.
-    CancelAsked { scheduled: EventId, place: Place },
+    CancelAsked,
     /// Its cancellation is in history.
     Canceling,
 }
@@ -59,13 +59,11 @@ impl Activity {
                 self.state = State::Open { scheduled: id };
                 Ok(Then::Stays)
             }
-            (State::CancelAsked { .. }, Event::CancelRequested) => {
+            (State::CancelAsked, Event::CancelRequested) => {
                 self.state = State::Canceling;
                 Ok(Then::Stays)
             }
-            (State::Open { .. } | State::CancelAsked { .. } | State::Canceling, Event::Started) => {
-                Ok(Then::Stays)
-            }
+            (State::Open { .. } | State::Canceling, Event::Started) => Ok(Then::Stays),
             (State::Open { .. } | State::Canceling, Event::Completed { result }) => {
                 self.tell(Status::Completed(Success { result }), out);
                 Ok(Then::Ends)
@@ -74,15 +72,13 @@ impl Activity {
             (State::Open { .. } | State::Canceling, Event::TimedOut(e)) => Ok(self.timed_out(e, out)),
             (State::Open { .. } | State::Canceling, Event::Canceled(e)) => Ok(self.canceled(e, out)),
             (
-                State::CancelAsked { scheduled, place },
-                event
-                @ (Event::Completed { .. } | Event::Failed(_) | Event::TimedOut(_) | Event::Canceled(_)),
-            ) => {
-                // It ended before its cancellation could be recorded: there is nothing left to cancel.
-                out.retract(place);
-                self.state = State::Open { scheduled };
-                self.on(id, event, out)
-            }
+                State::CancelAsked,
+                event @ (Event::Started
+                | Event::Completed { .. }
+                | Event::Failed(_)
+                | Event::TimedOut(_)
+                | Event::Canceled(_)),
+            ) => Err(self.not_cancelled(id, &event)),
             (
                 State::Asked(_),
                 Event::Started
@@ -93,7 +89,7 @@ impl Activity {
                 | Event::Canceled(_),
             )
             | (State::Open { .. } | State::Canceling, Event::Scheduled | Event::CancelRequested)
-            | (State::CancelAsked { .. }, Event::Scheduled) => {
+            | (State::CancelAsked, Event::Scheduled) => {
                 Err(unexpected(id, "an activity's event", &self.state))
             }
         }
@@ -124,15 +120,31 @@ impl Activity {
                 Then::Stays
             }
             (
-                State::CancelAsked { .. } | State::Canceling,
+                State::CancelAsked | State::Canceling,
                 Cancellation::TryCancel | Cancellation::WaitCancellationCompleted | Cancellation::Abandon,
             ) => Then::Stays,
         }
     }
 
     fn ask_cancel(&mut self, scheduled: EventId, out: &mut Out<'_>) {
-        let place = out.ask(Kind::CancelActivity, Ask::CancelActivity { scheduled }, self.extras.take());
-        self.state = State::CancelAsked { scheduled, place };
+        out.ask(Kind::CancelActivity, Ask::CancelActivity { scheduled }, self.extras.take());
+        self.state = State::CancelAsked;
+    }
+
+    /// What a task did is recorded before what happens after it: this history was made with code that did not cancel it.
+    fn not_cancelled(&self, id: EventId, event: &Event) -> Fault {
+        let what = match event {
+            Event::Scheduled => "SCHEDULED",
+            Event::Started => "STARTED",
+            Event::CancelRequested => "CANCEL_REQUESTED",
+            Event::Completed { .. } => "COMPLETED",
+            Event::Failed(_) => "FAILED",
+            Event::TimedOut(_) => "TIMED_OUT",
+            Event::Canceled(_) => "CANCELED",
+        };
+        let activity = String::from_utf8_lossy(self.names.id());
+        let recorded = format!("ACTIVITY_TASK_{what} of activity {activity:?}");
+        Fault::mismatch(id, recorded, Some(Kind::CancelActivity.words().to_owned()), Vec::new())
     }
 
     fn tell_cancelled(&mut self, out: &mut Out<'_>) {
