@@ -254,10 +254,12 @@ impl Client {
         })
     }
 
-    /// The connection that took the place of this one.
-    fn other_than(&self, inner: &Arc<Inner>) -> Option<Arc<Inner>> {
-        let now = self.follows.as_ref()?.now().inner;
-        (!Arc::ptr_eq(&now, inner)).then_some(now)
+    /// Goes over to the connection that took the place of this one, if there is such.
+    fn follow(&self, inner: &mut Arc<Inner>) -> bool {
+        let Some(now) = self.follows.as_ref().map(|current| current.now().inner) else { return false };
+        let other = !Arc::ptr_eq(&now, inner);
+        *inner = now;
+        other
     }
 
     pub(crate) fn following(self, current: Current) -> Self {
@@ -299,8 +301,8 @@ impl Client {
                 }
                 Err(error) => error,
             };
-            if let Some(now) = self.other_than(&inner) {
-                (inner, refused) = (now, None);
+            if self.follow(&mut inner) {
+                refused = None;
             }
             throttled = throttled.saturating_add(u32::from(error.code == Code::ResourceExhausted));
             let first_goaway = !goaway && error.is_goaway();
@@ -325,6 +327,9 @@ impl Client {
             }
             before = Some(error);
             sleep(wait).await;
+            if self.follow(&mut inner) {
+                refused = None;
+            }
         }
     }
 }

@@ -218,9 +218,11 @@ impl Feed {
                 }
                 (State::Seeing, part) => self.see(event, part),
                 (State::Doing, Part::Command) => self.turn.commands.push(event),
-                // A newer server's, which the core does not know, may stand between commands.
-                (State::Doing, Part::Seen) if event.kind.is_none() && event.worker_may_ignore => {}
                 (State::Doing, Part::Seen | Part::TaskStarted | Part::TaskCompleted | Part::TaskLost) => {
+                    // A newer server's, which the core does not know, may stand between commands.
+                    if event.kind.is_none() && event.worker_may_ignore {
+                        continue;
+                    }
                     self.last_read = EventId(event.id.0 - 1);
                     self.ahead = Some(event);
                     return Ok(self.done());

@@ -331,8 +331,11 @@ fn same_names(
     kind: &[u8],
     [id_field, kind_field]: [&'static str; 2],
 ) -> Result<(), Fault> {
-    let words = || format!("{:?} of type {:?}", text(asked.id()), text(asked.kind()));
-    same(event, [(id_field, id, asked.id()), (kind_field, kind, asked.kind())], words)
+    if asked.id() == id && asked.kind() == kind {
+        return Ok(());
+    }
+    let words = format!("{:?} of type {:?}", text(asked.id()), text(asked.kind()));
+    Err(differ(event, [(id_field, id, asked.id()), (kind_field, kind, asked.kind())], words))
 }
 
 /// Where its endpoint leads may change; what is asked for there may not.
@@ -341,25 +344,22 @@ fn same_operation(
     asked: &nexus::Nexus,
     recorded: &h::NexusOperationScheduledEventAttributes,
 ) -> Result<(), Fault> {
-    let words = || format!("{:?} of service {:?}", text(&asked.operation), text(&asked.service));
+    if asked.service == recorded.service && asked.operation == recorded.operation {
+        return Ok(());
+    }
+    let words = format!("{:?} of service {:?}", text(&asked.operation), text(&asked.service));
     let service = ("service", &recorded.service[..], &asked.service[..]);
-    same(event, [service, ("operation", &recorded.operation, &asked.operation)], words)
+    Err(differ(event, [service, ("operation", &recorded.operation, &asked.operation)], words))
 }
 
 /// Names of fields, with what is recorded and what was asked for.
-fn same(
-    event: &Event<'_>,
-    fields: [(&'static str, &[u8], &[u8]); 2],
-    words: impl Fn() -> String,
-) -> Result<(), Fault> {
-    if fields.iter().all(|(_, recorded, asked)| recorded == asked) {
-        return Ok(());
-    }
+#[cold]
+fn differ(event: &Event<'_>, fields: [(&'static str, &[u8], &[u8]); 2], asked: String) -> Fault {
     let differ = fields.into_iter().filter(|(_, recorded, asked)| recorded != asked);
     let differs = differ
         .map(|(field, recorded, asked)| Difference { field, recorded: text(recorded), asked: text(asked) })
         .collect();
-    Err(Fault::mismatch(event.id, describe(event), Some(words()), differs))
+    Fault::mismatch(event.id, describe(event), Some(asked), differs)
 }
 
 fn text(bytes: &[u8]) -> String {
