@@ -109,7 +109,8 @@ def live(kind: str, engines: list[str], quick: bool) -> list[Row]:
             began, answer, ended = spawn(engine, "hello", address, aborts=aborts)
             return {"first_result": (answer["result"] - began) * 1e3, "shutdown": (ended - answer["result"]) * 1e3}
 
-        times = 5 if quick else 25
+        # Ends of processes vary by a tenth.
+        times = 5 if quick else 75
         found += rows(f"python.{kind}.spawn", turns(engines, times, hello), {"first_result": "ms", "shutdown": "ms"})
         count = {engine: float(aborts.count(engine)) for engine in engines}
         found.append(Row(f"python.{kind}.spawn.aborts", "times", count.get("original"), count.get("outlast")))
