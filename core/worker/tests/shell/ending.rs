@@ -16,7 +16,7 @@ use outlast_worker::{CompleteError, Ending, PollError, TaskTypes, Worker, Worker
 use tokio::time::Instant;
 
 use crate::server::{Answer, Server};
-use crate::{NONE, config};
+use crate::{NONE, begin_the_end, config};
 
 const POLL: &str = "PollActivityTaskQueue";
 
@@ -108,10 +108,7 @@ async fn a_task_that_ends_a_poll_during_shutdown_is_still_done() {
         tokio::spawn(async move { worker.poll_activity_task().await })
     };
     polls_in_flight(&server).await;
-    let ending = {
-        let worker = worker.clone();
-        tokio::spawn(async move { worker.shutdown().await })
-    };
+    let ending = begin_the_end(&worker);
     let _: api::ShutdownWorkerRequest = server.heard("ShutdownWorker").await;
     server.give(POLL, &task());
     assert_eq!(given.await.unwrap().unwrap().task_token, "a");

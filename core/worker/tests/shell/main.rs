@@ -11,7 +11,10 @@ mod server;
 mod settling;
 mod workflows;
 
-use outlast_worker::{TaskTypes, WorkerConfig};
+use std::sync::Arc;
+
+use outlast_worker::{Ending, TaskTypes, Worker, WorkerConfig};
+use tokio::task::JoinHandle;
 
 /// A worker's settings with these kinds of tasks only.
 fn config(types: TaskTypes) -> WorkerConfig {
@@ -25,3 +28,9 @@ fn config(types: TaskTypes) -> WorkerConfig {
 
 const NONE: TaskTypes =
     TaskTypes { workflows: false, local_activities: false, activities: false, nexus: false };
+
+/// Asks for the end, and waits for it elsewhere.
+fn begin_the_end(worker: &Arc<Worker>) -> JoinHandle<Ending> {
+    let worker = worker.clone();
+    tokio::spawn(async move { worker.shutdown().await })
+}

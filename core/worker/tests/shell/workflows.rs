@@ -35,8 +35,8 @@ use outlast_proto::temporal::api::workflowservice::v1 as api;
 use outlast_worker::{CompleteError, Ending, FixedSlots, PollError, Slots, TaskTypes, Worker, WorkerConfig};
 use prost::Message;
 
-use crate::config;
 use crate::server::{Answer, Server};
+use crate::{begin_the_end, config};
 
 const POLL: &str = "PollWorkflowTaskQueue";
 const COMPLETED: &str = "RespondWorkflowTaskCompleted";
@@ -438,10 +438,7 @@ async fn a_worker_that_ends_claims_no_activities() {
     let worker = worker(&server);
     server.give(POLL, &first("r1"));
     let activation = worker.poll_workflow_activation().await.unwrap();
-    let ending = {
-        let worker = worker.clone();
-        tokio::spawn(async move { worker.shutdown().await })
-    };
+    let ending = begin_the_end(&worker);
     tokio::time::sleep(Duration::from_secs(1)).await;
     worker.complete_workflow_activation(commands(&activation.run_id, vec![schedule(1)])).unwrap();
     assert_eq!(eager(&completed(&server).await), [false]);
@@ -537,10 +534,7 @@ async fn shutdown_evicts_every_cached_run_and_waits_for_the_language() {
         answer(&worker, vec![timer()]).await;
         completed(&server).await;
     }
-    let ending = {
-        let worker = worker.clone();
-        tokio::spawn(async move { worker.shutdown().await })
-    };
+    let ending = begin_the_end(&worker);
     assert_eq!(evictions(&worker).await, 3);
     assert_eq!(ending.await.unwrap(), Ending::Clean);
 }
@@ -578,10 +572,7 @@ async fn an_activation_that_is_out_is_waited_for() {
     let worker = worker(&server);
     server.give(POLL, &first("r1"));
     let activation = worker.poll_workflow_activation().await.unwrap();
-    let ending = {
-        let worker = worker.clone();
-        tokio::spawn(async move { worker.shutdown().await })
-    };
+    let ending = begin_the_end(&worker);
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(!ending.is_finished());
     worker.complete_workflow_activation(commands(&activation.run_id, vec![timer()])).unwrap();
