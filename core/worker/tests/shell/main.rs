@@ -11,8 +11,6 @@ mod server;
 mod settling;
 mod workflows;
 
-use std::sync::Arc;
-
 use outlast_worker::{Ending, TaskTypes, Worker, WorkerConfig};
 use tokio::task::JoinHandle;
 
@@ -30,7 +28,7 @@ const NONE: TaskTypes =
     TaskTypes { workflows: false, local_activities: false, activities: false, nexus: false };
 
 /// Asks for the end, and waits for it elsewhere.
-fn begin_the_end(worker: &Arc<Worker>) -> JoinHandle<Ending> {
+fn begin_the_end(worker: &Worker) -> JoinHandle<Ending> {
     let worker = worker.clone();
     tokio::spawn(async move { worker.shutdown().await })
 }
