@@ -3,7 +3,6 @@
 //! A thread that asks for the interpreter while it is being torn down is killed by it, in the middle of our frames. So an
 //! exit handler, which runs before that, closes the gate and waits for those inside.
 
-use std::cell::RefCell;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,30 +64,16 @@ fn close() {
     }
 }
 
-thread_local! {
-    /// The gate while this thread forks: nobody else holds it then, or the child would wait for a thread that it has not.
-    static FORKING: RefCell<Option<MutexGuard<'static, Gate>>> = const { RefCell::new(None) };
-}
-
 /// Registers the exit handler. In a forked child the count of those inside is of threads that do not exist there.
 pub fn close_at_exit(py: Python<'_>) -> PyResult<()> {
     let at_exit = PyCFunction::new_closure(py, None, None, |args, _| args.py().detach(close))?;
     py.import("atexit")?.call_method1("register", (at_exit,))?;
+    let after_fork = PyCFunction::new_closure(py, None, None, |_, _| gate().inside = 0)?;
     let os = py.import("os")?;
-    if !os.hasattr("register_at_fork")? {
-        return Ok(());
+    if os.hasattr("register_at_fork")? {
+        let options = pyo3::types::PyDict::new(py);
+        options.set_item("after_in_child", after_fork)?;
+        os.call_method("register_at_fork", (), Some(&options))?;
     }
-    let before = PyCFunction::new_closure(py, None, None, |_, _| FORKING.set(Some(gate())))?;
-    let in_parent = PyCFunction::new_closure(py, None, None, |_, _| drop(FORKING.take()))?;
-    let in_child = PyCFunction::new_closure(py, None, None, |_, _| {
-        if let Some(mut gate) = FORKING.take() {
-            gate.inside = 0;
-        }
-    })?;
-    let options = pyo3::types::PyDict::new(py);
-    options.set_item("before", before)?;
-    options.set_item("after_in_parent", in_parent)?;
-    options.set_item("after_in_child", in_child)?;
-    os.call_method("register_at_fork", (), Some(&options))?;
     Ok(())
 }
