@@ -20,11 +20,15 @@ pub(crate) struct SizeLimits {
 /// Looks at all of an answer; the error says which is too large. Only an answer that is sent is warned of. Headers are not
 /// counted: the namespace has no limit for them.
 pub(crate) fn check(limits: SizeLimits, done: &TaskCompletion) -> Result<(), String> {
-    for (what, payload, memo) in measured(done) {
-        fits(what, "payloads", payload, limits.payload)?;
-        fits(what, "memo", memo, limits.memo)?;
+    let messages = done.messages.iter().filter_map(|message| message.body.as_ref());
+    let messages = messages.map(|body| ("the answer to an update", body.encoded_len(), 0));
+    let commands = done.commands.iter().filter_map(|command| command.attributes.as_ref());
+    let measured: Vec<_> = messages.chain(commands.map(measure)).collect();
+    for (what, payload, memo) in &measured {
+        fits(what, "payloads", *payload, limits.payload)?;
+        fits(what, "memo", *memo, limits.memo)?;
     }
-    for (_, payload, memo) in measured(done) {
+    for (_, payload, memo) in measured {
         limits.warn.check_payloads(payload);
         limits.warn.check_memo(memo);
     }
@@ -33,14 +37,6 @@ pub(crate) fn check(limits: SizeLimits, done: &TaskCompletion) -> Result<(), Str
         limits.warn.check_payloads(all(&answer.answer));
     }
     Ok(())
-}
-
-/// What it is, and the bytes of its payloads and of its memo: for each message and each command.
-fn measured(done: &TaskCompletion) -> impl Iterator<Item = (&'static str, usize, usize)> {
-    let messages = done.messages.iter().filter_map(|message| message.body.as_ref());
-    let messages = messages.map(|body| ("the answer to an update", body.encoded_len(), 0));
-    let commands = done.commands.iter().filter_map(|command| command.attributes.as_ref());
-    messages.chain(commands.map(measure))
 }
 
 /// Looks at payloads of this many bytes, encoded as a list.
@@ -63,6 +59,7 @@ fn fits(what: &str, kind: &str, size: usize, limit: Option<usize>) -> Result<(),
     }
 }
 
+/// What it is, and the bytes of its payloads and of its memo.
 fn measure(attributes: &Attributes) -> (&'static str, usize, usize) {
     use Attributes as A;
     let some = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
