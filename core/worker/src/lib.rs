@@ -13,6 +13,7 @@ mod config;
 mod counts;
 mod environment;
 mod error;
+mod grace;
 mod handout;
 mod health;
 mod heartbeat;

@@ -12,6 +12,7 @@ use outlast_proto::coresdk::activity_task::{ActivityCancelReason, ActivityCancel
 use outlast_proto::temporal::api::common::v1::{Payload, Payloads};
 use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
 
+use crate::grace::Grace;
 use crate::throttle::{Ending, HeartbeatThrottle, heartbeat_interval};
 
 /// An activity was handed to the language.
@@ -113,20 +114,13 @@ fn after(now: Instant, timeout: Duration, buffer: Duration) -> Option<Instant> {
     now.checked_add(timeout.saturating_add(buffer))
 }
 
-#[derive(Debug)]
-enum Grace {
-    Running,
-    Until(Instant),
-    Over,
-}
-
 /// All activities that the language holds.
 #[derive(Debug)]
 pub(crate) struct Table {
     limits: Limits,
     entries: BTreeMap<Bytes, Entry>,
     timers: BTreeSet<(Instant, Bytes)>,
-    grace: Grace,
+    grace: Grace<Instant>,
     out: VecDeque<Output>,
 }
 
@@ -136,7 +130,7 @@ impl Table {
             limits,
             entries: BTreeMap::new(),
             timers: BTreeSet::new(),
-            grace: Grace::Running,
+            grace: Grace::default(),
             out: VecDeque::new(),
         }
     }
@@ -154,11 +148,7 @@ impl Table {
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let first = self.timers.first().map(|(at, _)| *at);
-        match self.grace {
-            Grace::Until(at) => Some(first.map_or(at, |first| first.min(at))),
-            Grace::Running | Grace::Over => first,
-        }
+        self.timers.first().map(|(at, _)| *at).into_iter().chain(self.grace.deadline()).min()
     }
 
     pub(crate) fn handle(&mut self, now: Instant, input: Input) {
@@ -168,9 +158,8 @@ impl Table {
             Input::BeatTaken(token, reply) => self.beat_taken(now, token, reply),
             Input::Completed(token, status) => self.completed(token, *status),
             Input::Reported(token) => self.remove(token),
-            Input::ShutDown(None) => {}
-            Input::ShutDown(Some(grace)) => {
-                self.grace = now.checked_add(grace).map_or(Grace::Running, Grace::Until)
+            Input::ShutDown(grace) => {
+                self.grace = Grace::until(grace.and_then(|grace| now.checked_add(grace)));
             }
             Input::Tick => self.tick(now),
         }
@@ -191,7 +180,7 @@ impl Table {
             armed: None,
         };
         self.entries.insert(token.clone(), entry);
-        if matches!(self.grace, Grace::Over) {
+        if self.grace.is_over() {
             self.cancel(&token, ActivityCancelReason::WorkerShutdown, BeatReply::default());
         }
         self.arm(&token);
@@ -281,10 +270,7 @@ impl Table {
     }
 
     fn tick(&mut self, now: Instant) {
-        if let Grace::Until(at) = self.grace
-            && at <= now
-        {
-            self.grace = Grace::Over;
+        if self.grace.ends(now) {
             let running: Vec<Bytes> = self.entries.keys().cloned().collect();
             for token in running {
                 self.cancel(&token, ActivityCancelReason::WorkerShutdown, BeatReply::default());

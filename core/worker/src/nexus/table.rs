@@ -11,6 +11,7 @@ use outlast_proto::temporal::api::failure::v1::Failure;
 use outlast_proto::temporal::api::nexus::v1::{HandlerError, Response, response};
 
 use super::older;
+use crate::grace::Grace;
 
 /// What a request asks for: its answer must be of the same kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +75,7 @@ struct Entry {
 pub(crate) struct Table {
     entries: BTreeMap<Bytes, Entry>,
     timers: BTreeSet<(Time, Bytes)>,
-    grace_ends: Option<Time>,
-    grace_over: bool,
+    grace: Grace<Time>,
     out: VecDeque<Output>,
 }
 
@@ -89,7 +89,7 @@ impl Table {
     }
 
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.timers.first().map(|(at, _)| *at).into_iter().chain(self.grace_ends).min()
+        self.timers.first().map(|(at, _)| *at).into_iter().chain(self.grace.deadline()).min()
     }
 
     pub(crate) fn handle(&mut self, now: Time, input: Input) {
@@ -97,7 +97,7 @@ impl Table {
             Input::Started(started) => self.started(started),
             Input::Completed(token, status) => self.completed(token, *status),
             Input::Reported(token) => self.remove(token),
-            Input::ShutDown(grace) => self.grace_ends = grace.map(|grace| now + grace),
+            Input::ShutDown(grace) => self.grace = Grace::until(grace.map(|grace| now + grace)),
             Input::Tick => self.tick(now),
         }
     }
@@ -109,7 +109,7 @@ impl Table {
         }
         let entry = Entry { kind, deadline, cancelled: false, reporting: false, poller_group, failures };
         self.entries.insert(token.clone(), entry);
-        if self.grace_over {
+        if self.grace.is_over() {
             self.cancel(token, NexusTaskCancelReason::WorkerShutdown);
         }
     }
@@ -144,8 +144,7 @@ impl Table {
     }
 
     fn tick(&mut self, now: Time) {
-        if self.grace_ends.is_some_and(|at| at <= now) {
-            (self.grace_ends, self.grace_over) = (None, true);
+        if self.grace.ends(now) {
             let tokens: Vec<Bytes> = self.entries.keys().cloned().collect();
             for token in tokens {
                 self.cancel(token, NexusTaskCancelReason::WorkerShutdown);
