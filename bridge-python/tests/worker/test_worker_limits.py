@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from limits import REFUSED
 from support import eventually, new_worker, unique
 from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowFailureError
@@ -198,7 +199,7 @@ async def test_an_activity_whose_result_is_too_large_fails_with_the_rule(client:
     assert isinstance(failed.value.cause, ActivityError)
     cause = failed.value.cause.cause
     assert isinstance(cause, ApplicationError)
-    assert cause.message == "[TMPRL1103] Attempted to upload payloads with size that exceeded the error limit."
+    assert cause.message == REFUSED
     assert cause.type == "PayloadsTooLarge"
 
 
