@@ -4,11 +4,13 @@
 
 mod activities;
 mod builds;
+mod eager;
 mod ending;
 mod nexus;
 mod replays;
 mod server;
 mod settling;
+mod sizes;
 mod workflows;
 
 use outlast_worker::{Ending, TaskTypes, Worker, WorkerConfig};

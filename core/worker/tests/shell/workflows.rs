@@ -27,7 +27,6 @@ use outlast_proto::temporal::api::enums::v1::{
 };
 use outlast_proto::temporal::api::history::v1::history_event::Attributes;
 use outlast_proto::temporal::api::history::v1::{self as event, History, HistoryEvent};
-use outlast_proto::temporal::api::namespace::v1::{NamespaceInfo, namespace_info};
 use outlast_proto::temporal::api::query::v1::WorkflowQuery;
 use outlast_proto::temporal::api::taskqueue::v1::TaskQueue;
 use outlast_proto::temporal::api::worker::v1::WorkerPollerInfo;
@@ -36,11 +35,12 @@ use outlast_worker::{CompleteError, Ending, FixedSlots, PollError, Slots, TaskTy
 use prost::Message;
 
 use crate::server::{Answer, Server};
+use crate::sizes::describe;
 use crate::{begin_the_end, config};
 
-const POLL: &str = "PollWorkflowTaskQueue";
-const COMPLETED: &str = "RespondWorkflowTaskCompleted";
-const FAILED: &str = "RespondWorkflowTaskFailed";
+pub const POLL: &str = "PollWorkflowTaskQueue";
+pub const COMPLETED: &str = "RespondWorkflowTaskCompleted";
+pub const FAILED: &str = "RespondWorkflowTaskFailed";
 
 pub fn cached() -> WorkerConfig {
     let types = TaskTypes { nexus: false, ..TaskTypes::ALL };
@@ -408,64 +408,6 @@ pub fn schedule(seq: u32) -> Command {
     })
 }
 
-fn eager(said: &api::RespondWorkflowTaskCompletedRequest) -> Vec<bool> {
-    let mut all = Vec::new();
-    for command in &said.commands {
-        if let Some(ApiCommand::ScheduleActivityTaskCommandAttributes(schedule)) = &command.attributes {
-            all.push(schedule.request_eager_execution);
-        }
-    }
-    all
-}
-
-#[tokio::test(start_paused = true)]
-async fn free_slots_are_claimed_for_at_most_three_activities() {
-    let server = Server::new();
-    let worker = worker(&server);
-    let task = api::PollActivityTaskQueueResponse { task_token: "eager".into(), ..Default::default() };
-    let reply =
-        api::RespondWorkflowTaskCompletedResponse { activity_tasks: vec![task], ..Default::default() };
-    server.answer(COMPLETED, Answer::is(&reply));
-    server.give(POLL, &first("r1"));
-    answer(&worker, (1..=5).map(schedule).collect()).await;
-    assert_eq!(eager(&completed(&server).await), [true, true, true, false, false]);
-    assert_eq!(worker.poll_activity_task().await.unwrap().task_token, "eager");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_worker_that_ends_claims_no_activities() {
-    let server = Server::new();
-    let worker = worker(&server);
-    server.give(POLL, &first("r1"));
-    let activation = worker.poll_workflow_activation().await.unwrap();
-    let ending = begin_the_end(&worker);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    worker.complete_workflow_activation(commands(&activation.run_id, vec![schedule(1)])).unwrap();
-    assert_eq!(eager(&completed(&server).await), [false]);
-    evictions(&worker).await;
-    assert_eq!(ending.await.unwrap(), Ending::Clean);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_activity_that_finds_no_free_slot_goes_through_its_queue() {
-    let server = Server::new();
-    let one = FixedSlots { workflow_tasks: 2, activities: 1, local_activities: 1, nexus_tasks: 1 };
-    let worker = Worker::new(server.client(), WorkerConfig { slots: Slots::Fixed(one), ..cached() }).unwrap();
-    server.give(POLL, &first("r1"));
-    answer(&worker, vec![schedule(1), schedule(2)]).await;
-    assert_eq!(eager(&completed(&server).await), [true, false]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_rate_for_the_whole_queue_ends_eager_activities() {
-    let server = Server::new();
-    let limited = WorkerConfig { max_task_queue_activities_per_second: Some(5.0), ..cached() };
-    let worker = Worker::new(server.client(), limited).unwrap();
-    server.give(POLL, &first("r1"));
-    answer(&worker, vec![schedule(1)]).await;
-    assert_eq!(eager(&completed(&server).await), [false]);
-}
-
 fn local() -> Command {
     Command::ScheduleLocalActivity(ScheduleLocalActivity {
         seq: 1,
@@ -717,78 +659,6 @@ async fn deployments_and_their_default_behaviour_are_told() {
     let _: TaskQueue = poll.task_queue.unwrap();
 }
 
-fn describe(limit: i64) -> api::DescribeNamespaceResponse {
-    let limits = namespace_info::Limits { blob_size_limit_error: limit, ..Default::default() };
-    let can = namespace_info::Capabilities { worker_heartbeats: true, ..Default::default() };
-    namespace(NamespaceInfo { limits: Some(limits), capabilities: Some(can), ..Default::default() })
-}
-
-fn namespace(info: NamespaceInfo) -> api::DescribeNamespaceResponse {
-    api::DescribeNamespaceResponse { namespace_info: Some(info), ..Default::default() }
-}
-
-fn result(bytes: usize) -> Command {
-    let payload = Payload { data: vec![0; bytes].into(), ..Default::default() };
-    Command::CompleteWorkflowExecution(CompleteWorkflowExecution { result: Some(payload) })
-}
-
-/// An activity whose input is of this many bytes.
-fn bulky(seq: u32, bytes: usize) -> Command {
-    let Command::ScheduleActivity(activity) = schedule(seq) else { unreachable!() };
-    let arguments = vec![Payload { data: vec![0; bytes].into(), ..Default::default() }];
-    Command::ScheduleActivity(ScheduleActivity { arguments, ..activity })
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_too_large_for_one_message_goes_in_pages_where_the_server_takes_them() {
-    let server = Server::new();
-    let can =
-        namespace_info::Capabilities { workflow_task_completion_pagination: true, ..Default::default() };
-    let info = NamespaceInfo { capabilities: Some(can), ..Default::default() };
-    server.answer("DescribeNamespace", Answer::is(&namespace(info)));
-    let worker = worker(&server);
-    worker.validate().await.unwrap();
-    server.give(POLL, &first("r1"));
-    answer(&worker, (1..=3).map(|seq| bulky(seq, 1_500_000)).collect()).await;
-    let mut pages = Vec::new();
-    for _ in 0..3 {
-        let page = completed(&server).await;
-        assert_eq!((page.task_token.as_ref(), page.namespace.as_str()), (&b"t1"[..], "default"));
-        assert_eq!(page.sticky_attributes.is_some(), !page.intermediate_page, "the rest is in the last one");
-        pages.push((page.page_number, page.intermediate_page, page.commands.len()));
-    }
-    assert_eq!(pages, [(0, true, 2), (1, true, 1), (2, false, 0)]);
-    server.give(POLL, &first("r2"));
-    answer(&worker, vec![bulky(1, 100)]).await;
-    let small = completed(&server).await;
-    assert_eq!((small.page_number, small.intermediate_page, small.commands.len()), (0, false, 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_result_that_the_namespace_would_refuse_fails_the_task_here() {
-    let server = Server::new();
-    server.answer("DescribeNamespace", Answer::is(&describe(100)));
-    let worker = worker(&server);
-    assert_eq!(worker.validate().await.unwrap().limits.unwrap().blob_size_limit_error, 100);
-    server.give(POLL, &first("r1"));
-    answer(&worker, vec![result(101)]).await;
-    let said: api::RespondWorkflowTaskFailedRequest = server.heard(FAILED).await;
-    assert_eq!(said.cause(), WorkflowTaskFailedCause::PayloadsTooLarge);
-    assert!(said.failure.unwrap().message.contains("[TMPRL1103]"));
-    assert_eq!(server.unheard(COMPLETED), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_check_of_sizes_can_be_left_to_the_server() {
-    let server = Server::new();
-    server.answer("DescribeNamespace", Answer::is(&describe(100)));
-    let worker = Worker::new(server.client(), WorkerConfig { payload_limits: false, ..cached() }).unwrap();
-    worker.validate().await.unwrap();
-    server.give(POLL, &first("r1"));
-    answer(&worker, vec![result(101)]).await;
-    completed(&server).await;
-}
-
 #[tokio::test(start_paused = true)]
 async fn heartbeats_tell_how_busy_the_worker_is_and_that_it_ends() {
     let server = Server::new();
@@ -851,66 +721,4 @@ async fn what_happens_is_measured() {
             .find(|line| line.starts_with(metric) && line.contains(label) && line.ends_with(" 1"));
         assert!(line.is_some(), "{metric} with {label} in\n{text}");
     }
-}
-
-fn start_request() -> api::StartWorkflowExecutionRequest {
-    api::StartWorkflowExecutionRequest {
-        namespace: "default".into(),
-        task_queue: Some(TaskQueue { name: "q".into(), ..Default::default() }),
-        request_eager_execution: true,
-        ..Default::default()
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_workflow_that_is_started_beside_a_worker_begins_on_it_at_once() {
-    let server = Server::new();
-    let set = outlast_worker::WorkerSet::default();
-    let worker = worker(&server);
-    set.add(&worker).unwrap();
-    let polling = {
-        let worker = worker.clone();
-        tokio::spawn(async move { answer(&worker, vec![timer()]).await })
-    };
-    let _: api::PollWorkflowTaskQueueRequest = server.heard(POLL).await;
-    let reply =
-        api::StartWorkflowExecutionResponse { eager_workflow_task: Some(first("r1")), ..Default::default() };
-    server.answer("StartWorkflowExecution", Answer::is(&reply));
-    let started = set.start_workflow(&server.client(), start_request(), Default::default()).await.unwrap();
-    assert_eq!(started.eager_workflow_task, Some(Default::default()), "it is the worker's");
-    let said: api::StartWorkflowExecutionRequest = server.heard("StartWorkflowExecution").await;
-    assert!(said.request_eager_execution);
-    assert_eq!(polling.await.unwrap().run_id, "r1");
-    completed(&server).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_is_claimed_for_a_queue_that_nobody_here_polls() {
-    let server = Server::new();
-    let set = outlast_worker::WorkerSet::default();
-    let worker = worker(&server);
-    set.add(&worker).unwrap();
-    let other = TaskQueue { name: "other".into(), ..Default::default() };
-    let request = api::StartWorkflowExecutionRequest { task_queue: Some(other), ..start_request() };
-    set.start_workflow(&server.client(), request, Default::default()).await.unwrap();
-    let said: api::StartWorkflowExecutionRequest = server.heard("StartWorkflowExecution").await;
-    assert!(!said.request_eager_execution);
-
-    worker.initiate_shutdown();
-    set.start_workflow(&server.client(), start_request(), Default::default()).await.unwrap();
-    let said: api::StartWorkflowExecutionRequest = server.heard("StartWorkflowExecution").await;
-    assert!(!said.request_eager_execution, "it takes no new tasks");
-}
-
-#[tokio::test(start_paused = true)]
-async fn two_workers_of_one_client_do_not_take_the_same_tasks() {
-    let server = Server::new();
-    let set = outlast_worker::WorkerSet::default();
-    let first = worker(&server);
-    set.add(&first).unwrap();
-    assert_eq!(set.add(&worker(&server)).unwrap_err().field, "task_queue");
-    let other = outlast_worker::Versioning::None { build_id: "b2".into() };
-    set.add(&Worker::new(server.client(), WorkerConfig { versioning: other, ..cached() }).unwrap()).unwrap();
-    first.shutdown().await;
-    set.add(&worker(&server)).unwrap();
 }
