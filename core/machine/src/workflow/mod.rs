@@ -7,6 +7,7 @@
 
 mod answer;
 mod commands;
+mod describe;
 mod events;
 mod local;
 mod record;

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use outlast_proto::lens::history as h;
 
+use super::describe::{self, text};
 use super::{Mode, Workflow, local};
-use crate::event::{Entry, Event, Type, type_name};
+use crate::event::{Entry, Event, Type};
 use crate::failure::first_of;
 use crate::fault::{AROUND, Difference, Fault};
 use crate::flags::CoreFlag;
@@ -94,7 +95,7 @@ impl Workflow {
                     self.queue.pop();
                     continue;
                 }
-                Some(_) | None => return Err(self.not_asked(event, describe(event))),
+                Some(_) | None => return Err(self.not_asked(event, describe::event(event))),
             }
             if let Some(queued) = self.queue.pop() {
                 return Ok(queued);
@@ -235,7 +236,7 @@ impl Workflow {
     fn explain(&self, fault: Fault, events: &[Entry], page: &Bytes) -> Fault {
         let Fault::Nondeterminism(mut mismatch) = fault else { return fault };
         mismatch.recorded_next =
-            events.iter().skip(1).take(AROUND).map(|e| describe(&e.event(page))).collect();
+            events.iter().skip(1).take(AROUND).map(|e| describe::event(&e.event(page))).collect();
         mismatch.asked_next =
             self.queue.expected().skip(1).take(AROUND).map(|q| q.kind.words().to_owned()).collect();
         Fault::Nondeterminism(mismatch)
@@ -268,42 +269,6 @@ fn kind(event: &Event<'_>) -> Option<Kind> {
         Type::WorkflowExecutionContinuedAsNew => Kind::ContinueAsNew,
         _ => return None,
     })
-}
-
-/// An event for people: its type, and what it names.
-fn describe(event: &Event<'_>) -> String {
-    let kind = type_name(event.event_type);
-    named(event).map_or_else(|| kind.clone(), |name| format!("{kind} {name}"))
-}
-
-fn named(event: &Event<'_>) -> Option<String> {
-    let of_type = |id: &[u8], name: &[u8]| format!("{:?} of type {:?}", text(id), text(name));
-    let kind = event.kind?;
-    if matches!(kind, Type::TimerStarted | Type::TimerCanceled) {
-        let e: h::TimerStartedEventAttributes = event.attributes().ok()?;
-        return Some(format!("{:?}", text(&e.timer_id)));
-    }
-    if kind == Type::ActivityTaskScheduled {
-        let e: h::ActivityTaskScheduledEventAttributes = event.attributes().ok()?;
-        return Some(of_type(&e.activity_id, &e.activity_type?.name));
-    }
-    if kind == Type::StartChildWorkflowExecutionInitiated {
-        let e: h::StartChildWorkflowExecutionInitiatedEventAttributes = event.attributes().ok()?;
-        return Some(of_type(&e.workflow_id, &e.workflow_type?.name));
-    }
-    if kind == Type::MarkerRecorded {
-        let e: h::MarkerRecordedEventAttributes = event.attributes().ok()?;
-        return Some(format!("{:?}", text(&e.marker_name)));
-    }
-    if kind == Type::WorkflowExecutionUpdateAccepted {
-        let e: h::WorkflowExecutionUpdateAcceptedEventAttributes = event.attributes().ok()?;
-        return Some(format!("{:?}", e.protocol_instance_id));
-    }
-    if kind == Type::NexusOperationScheduled {
-        let e: h::NexusOperationScheduledEventAttributes = event.attributes().ok()?;
-        return Some(format!("{:?} of service {:?}", text(&e.operation), text(&e.service)));
-    }
-    None
 }
 
 fn is_change_version(event: &Event<'_>) -> bool {
@@ -359,11 +324,7 @@ fn differ(event: &Event<'_>, fields: [(&'static str, &[u8], &[u8]); 2], asked: S
     let differs = differ
         .map(|(field, recorded, asked)| Difference { field, recorded: text(recorded), asked: text(asked) })
         .collect();
-    Fault::mismatch(event.id, describe(event), Some(asked), differs)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    Fault::mismatch(event.id, describe::event(event), Some(asked), differs)
 }
 
 fn same_local(event: &Event<'_>, asked: &Local, marker: &LocalMarker) -> Result<(), Fault> {
