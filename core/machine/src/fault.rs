@@ -77,21 +77,20 @@ impl Fault {
         asked: Option<String>,
         differs: Vec<Difference>,
     ) -> Self {
-        let (recorded_next, asked_next) = (Vec::new(), Vec::new());
-        Self::Nondeterminism(Box::new(Mismatch {
-            event,
-            recorded,
-            asked,
-            differs,
-            recorded_next,
-            asked_next,
-        }))
+        Self::Nondeterminism(Box::new(Mismatch { differs, ..Mismatch::new(event, recorded, asked) }))
     }
 
     /// An event that names an operation which the code never asked for, or which is over.
     pub(crate) fn orphan(event: EventId, event_type: i32, initiator: i64) -> Self {
         let recorded = format!("{} for the operation of event {initiator}", type_name(event_type));
         Self::mismatch(event, recorded, None, Vec::new())
+    }
+}
+
+impl Mismatch {
+    pub(crate) fn new(event: EventId, recorded: String, asked: Option<String>) -> Self {
+        let (differs, recorded_next, asked_next) = Default::default();
+        Self { event, recorded, asked, differs, recorded_next, asked_next }
     }
 }
 

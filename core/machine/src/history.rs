@@ -286,10 +286,13 @@ impl Feed {
                 continue; // servers send some events again, at the joins of pages and after a task was lost
             }
             if id.0 != self.last_read.0 + 1 {
-                return Err(Fault::malformed(
-                    id,
-                    &format!("events are missing: the one before it has the number {}", self.last_read),
-                ));
+                let problem = match self.last_read.0 {
+                    0 => {
+                        "it is the first of this history, but a whole history begins with event 1".to_owned()
+                    }
+                    last => format!("events are missing: the one before it has the number {last}"),
+                };
+                return Err(Fault::malformed(id, &problem));
             }
             self.last_read = id;
             return Ok(Some(event));

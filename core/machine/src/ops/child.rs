@@ -51,7 +51,7 @@ pub(crate) enum Event {
     StartFailed(h::StartChildWorkflowExecutionFailedEventAttributes),
     Completed(h::ChildWorkflowExecutionCompletedEventAttributes),
     Failed(h::ChildWorkflowExecutionFailedEventAttributes),
-    Canceled(h::ChildWorkflowExecutionCanceledEventAttributes),
+    Canceled,
     TimedOut(h::ChildWorkflowExecutionTimedOutEventAttributes),
     Terminated,
 }
@@ -92,8 +92,8 @@ impl Child {
                 );
                 Ok(Then::Ends)
             }
-            (State::Started { .. }, Event::Canceled(e)) => {
-                self.tell_cancelled(e.details, out);
+            (State::Started { .. }, Event::Canceled) => {
+                self.tell_cancelled(out);
                 Ok(Then::Ends)
             }
             (State::Started { .. }, Event::TimedOut(e)) => {
@@ -110,7 +110,7 @@ impl Child {
                 State::Asked(_) | State::Initiated { .. },
                 Event::Completed(_)
                 | Event::Failed(_)
-                | Event::Canceled(_)
+                | Event::Canceled
                 | Event::TimedOut(_)
                 | Event::Terminated,
             )
@@ -139,11 +139,11 @@ impl Child {
         }
         match self.cancellation {
             Cancellation::ChildAbandon => {
-                self.tell_cancelled(None, out);
+                self.tell_cancelled(out);
                 (Then::Stays, Ask::Nothing)
             }
             Cancellation::ChildTryCancel => {
-                self.tell_cancelled(None, out);
+                self.tell_cancelled(out);
                 (Then::Stays, Ask::CancelRequest)
             }
             // Also the latter hears of it from the child itself, and both ask as often as the code does: that is what
@@ -198,9 +198,11 @@ impl Child {
         self.tell(Status::Failed(Failed { failure }), out);
     }
 
-    fn tell_cancelled(&mut self, details: Option<Bytes>, out: &mut Out<'_>) {
+    /// Without the details that a cancelled child may leave: the reference core does not show them, and code must see the
+    /// same on workers of either core.
+    fn tell_cancelled(&mut self, out: &mut Out<'_>) {
         let info = self.info(retry_state::NON_RETRYABLE_FAILURE);
-        let cause = Some(failure::cancelled("", details));
+        let cause = Some(failure::cancelled("", None));
         let failure = Some(failure::child("Child Workflow execution cancelled", cause, info));
         self.tell(Status::Cancelled(Failed { failure }), out);
     }

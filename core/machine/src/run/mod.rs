@@ -182,7 +182,8 @@ impl Run {
             Some(first) => first.0 <= read.0 + 1,
             None => cached && (held.is_query() || !held.queries.is_empty()),
         };
-        if fits {
+        // There is nowhere to fetch the rest of a recorded history from: reading it tells what is missing.
+        if fits || held.source == Source::Replay {
             if cached && first.is_some_and(|f| f > EventId(1)) {
                 self.out.push_back(Output::Note(self.id.clone(), Note::StickyHit));
             }

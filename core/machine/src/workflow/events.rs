@@ -275,7 +275,7 @@ impl Workflow {
             }
             Type::ChildWorkflowExecutionCanceled => {
                 let e: h::ChildWorkflowExecutionCanceledEventAttributes = event.attributes()?;
-                self.child(event, e.initiated_event_id, child::Event::Canceled(e))?;
+                self.child(event, e.initiated_event_id, child::Event::Canceled)?;
             }
             Type::ChildWorkflowExecutionTimedOut => {
                 let e: h::ChildWorkflowExecutionTimedOutEventAttributes = event.attributes()?;

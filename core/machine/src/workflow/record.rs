@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use outlast_proto::lens::history as h;
 
-use super::describe::{self, text};
+use super::describe::{self, of_service, of_type, text};
 use super::{Mode, Workflow, local};
-use crate::event::{Entry, Event, Type};
+use crate::event::{Entry, Event, EventId, Type};
 use crate::failure::first_of;
-use crate::fault::{AROUND, Difference, Fault};
+use crate::fault::{AROUND, Difference, Fault, Mismatch};
 use crate::flags::CoreFlag;
 use crate::history::Turn;
 use crate::marker::{LocalMarker, Marker, Patch};
@@ -39,8 +39,23 @@ impl Workflow {
         result?;
         if self.mode == Mode::Replay {
             self.drop_unrecorded_patches();
+            self.nothing_more(turn)?;
         }
         Ok(())
+    }
+
+    /// The commands of a completed task are all known: code that asks for more in its place was changed.
+    fn nothing_more(&self, turn: &Turn) -> Result<(), Fault> {
+        let mut more = self.queue.expected().filter(|q| q.kind != Kind::Patch).map(describe::queued);
+        let (Some(first), Some(started)) = (more.next(), turn.started) else { return Ok(()) };
+        let recorded = match turn.commands.len() {
+            0 => "WORKFLOW_TASK_COMPLETED without commands".to_owned(),
+            1 => "WORKFLOW_TASK_COMPLETED with 1 command".to_owned(),
+            n => format!("WORKFLOW_TASK_COMPLETED with {n} commands"),
+        };
+        let mut mismatch = Mismatch::new(EventId(started.0 + 1), recorded, Some(format!("{first} as well")));
+        mismatch.asked_next = more.take(AROUND).collect();
+        Err(Fault::Nondeterminism(Box::new(mismatch)))
     }
 
     /// Takes in what completed the turn that was answered live.
@@ -228,7 +243,7 @@ impl Workflow {
     }
 
     fn not_asked(&mut self, event: &Event<'_>, recorded: String) -> Fault {
-        let asked = self.queue.front().map(|q| q.kind.words().to_owned());
+        let asked = self.queue.front().map(describe::queued);
         Fault::mismatch(event.id, recorded, asked, Vec::new())
     }
 
@@ -237,8 +252,7 @@ impl Workflow {
         let Fault::Nondeterminism(mut mismatch) = fault else { return fault };
         mismatch.recorded_next =
             events.iter().skip(1).take(AROUND).map(|e| describe::event(&e.event(page))).collect();
-        mismatch.asked_next =
-            self.queue.expected().skip(1).take(AROUND).map(|q| q.kind.words().to_owned()).collect();
+        mismatch.asked_next = self.queue.expected().skip(1).take(AROUND).map(describe::queued).collect();
         Fault::Nondeterminism(mismatch)
     }
 }
@@ -299,7 +313,7 @@ fn same_names(
     if asked.id() == id && asked.kind() == kind {
         return Ok(());
     }
-    let words = format!("{:?} of type {:?}", text(asked.id()), text(asked.kind()));
+    let words = of_type(asked.id(), asked.kind());
     Err(differ(event, [(id_field, id, asked.id()), (kind_field, kind, asked.kind())], words))
 }
 
@@ -312,7 +326,7 @@ fn same_operation(
     if asked.service == recorded.service && asked.operation == recorded.operation {
         return Ok(());
     }
-    let words = format!("{:?} of service {:?}", text(&asked.operation), text(&asked.service));
+    let words = of_service(&asked.operation, &asked.service);
     let service = ("service", &recorded.service[..], &asked.service[..]);
     Err(differ(event, [service, ("operation", &recorded.operation, &asked.operation)], words))
 }
