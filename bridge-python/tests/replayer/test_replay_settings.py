@@ -180,3 +180,12 @@ async def test_a_history_without_a_beginning_is_refused(visit: WorkflowHistory, 
     with pytest.raises(Exception):
         await Replayer(workflows=[Visit]).replay_workflow(broken)
     assert (await Replayer(workflows=[Visit]).replay_workflow(visit)).replay_failure is None
+
+
+async def test_a_history_that_begins_in_the_middle_says_so(visit: WorkflowHistory, engine: str) -> None:
+    later = [type(event).FromString(event.SerializeToString()) for event in visit.events]
+    for event in later:
+        event.event_id += 4
+    said = "event 5: .* begins with event 1" if engine == "outlast" else None
+    with pytest.raises(Exception, match=said):
+        await Replayer(workflows=[Visit]).replay_workflow(WorkflowHistory(visit.workflow_id, later))

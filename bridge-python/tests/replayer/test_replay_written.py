@@ -14,6 +14,7 @@ import pytest
 from replayer.written import Scribe
 from temporalio import workflow
 from temporalio.client import WorkflowHistory
+from temporalio.exceptions import CancelledError, ChildWorkflowError
 from temporalio.worker import (
     ExecuteWorkflowInput,
     Interceptor,
@@ -294,3 +295,93 @@ async def test_a_flag_that_says_otherwise_does_not_fit(
     history = cancelled(lang, goes_on, result_first)
     with pytest.raises(workflow.NondeterminismError):
         await Replayer(workflows=[Tireless]).replay_workflow(history)
+
+
+@workflow.defn
+class Mourner:
+    """Tells how its child was cancelled."""
+
+    @workflow.run
+    async def run(self) -> str:
+        try:
+            await workflow.execute_child_workflow("Kid", id="kid")
+        except ChildWorkflowError as failed:
+            assert isinstance(failed.cause, CancelledError)
+            return f"{failed.cause.message} {list(failed.cause.details)}"
+        return "it was not"
+
+
+async def test_the_details_of_a_cancelled_child_are_not_shown() -> None:
+    scribe = Scribe("Mourner")
+    scribe.task()
+    scribe.child_cancelled("kid", "why")
+    scribe.task()
+    scribe.ended("Cancelled []")
+    assert await replayed(Mourner, scribe.history()) == "Cancelled []"
+
+
+@workflow.defn
+class Waits:
+    """Waits for two signals; the second may find it changed."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    @workflow.signal
+    def ring(self) -> None:
+        self.heard += 1
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: self.heard == 1)
+        await self.between()
+        await workflow.wait_condition(lambda: self.heard == 2)
+
+    async def between(self) -> None:
+        pass
+
+
+@workflow.defn(name="Waits")
+class AsksForMore(Waits):
+    @workflow.run
+    async def run(self) -> None:
+        await super().run()
+
+    async def between(self) -> None:
+        await workflow.sleep(1)
+
+
+@workflow.defn(name="Waits")
+class EndsEarly(Waits):
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: self.heard == 1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "surplus"),
+    [(AsksForMore, 'a timer "1"'), (EndsEarly, "the completion of the workflow")],
+    ids=["asks for more", "ends early"],
+)
+@pytest.mark.parametrize("open_end", [False, True], ids=["ended", "goes on"])
+async def test_more_than_a_task_recorded_is_told_at_that_task(
+    changed: type, surplus: str, open_end: bool, engine: str
+) -> None:
+    scribe = Scribe("Waits")
+    scribe.task(core=OLD)
+    scribe.signal("ring")
+    surplus_at = scribe.task()
+    scribe.signal("ring")
+    if open_end:
+        scribe.task_scheduled()
+    else:
+        scribe.task()
+        scribe.ended(None)
+    history = scribe.history()
+    await Replayer(workflows=[Waits]).replay_workflow(history)
+    if engine == "original":
+        return  # it notices later, if anything comes that does not fit
+    with pytest.raises(workflow.NondeterminismError) as failed:
+        await Replayer(workflows=[changed]).replay_workflow(history)
+    told = f"event {surplus_at} of the history records WORKFLOW_TASK_COMPLETED without commands"
+    assert f"{told}, but the workflow code asked for {surplus} as well." in str(failed.value)

@@ -100,6 +100,26 @@ class Scribe:
         completed = str(self.completed)
         return self.write("TIMER_STARTED", timerId=id, startToFireTimeout=duration, workflowTaskCompletedEventId=completed)
 
+    def child_cancelled(self, id: str, details: Any) -> None:
+        """A child is asked for and starts, and after a task it is cancelled."""
+        child = {"workflowExecution": {"workflowId": id, "runId": "kid"}, "workflowType": {"name": "Kid"}}
+        completed = str(self.completed)
+        asked = self.write(
+            "START_CHILD_WORKFLOW_EXECUTION_INITIATED",
+            workflowId=id,
+            workflowType={"name": "Kid"},
+            workflowTaskCompletedEventId=completed,
+        )
+        started = self.write("CHILD_WORKFLOW_EXECUTION_STARTED", initiatedEventId=str(asked), **child)
+        self.task()
+        self.write(
+            "CHILD_WORKFLOW_EXECUTION_CANCELED",
+            initiatedEventId=str(asked),
+            startedEventId=str(started),
+            details=payloads(details),
+            **child,
+        )
+
     def fired(self, id: str, started: int) -> int:
         return self.write("TIMER_FIRED", timerId=id, startedEventId=str(started))
 
