@@ -3,6 +3,7 @@
 mod config;
 pub mod connect;
 mod headers;
+mod url;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -98,7 +99,7 @@ impl ClientRef {
 
     #[pyo3(signature = (api_key))]
     fn update_api_key(&self, api_key: Option<String>) -> PyResult<()> {
-        let key = api_key.filter(|key| !key.trim().is_empty());
+        let key = headers::api_key(api_key);
         self.client.set_api_key(key.as_deref()).map_err(|e| value_error(e.message))
     }
 

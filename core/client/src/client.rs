@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use outlast_proto::services::{self, Rpc};
+use outlast_proto::services::Rpc;
 use outlast_proto::temporal::api::workflowservice::v1 as api;
 use prost::Message;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connect::Network;
 use crate::current::Current;
+use crate::observe::log_retry;
 use crate::retry::{Decision, Failure, is_retryable_poll};
 use crate::{
     CallEnd, CallInfo, CallObserver, ClientOptions, Code, Error, Kind, Metadata, RetryKind, RetryPolicy,
@@ -80,9 +81,6 @@ struct Headers {
     options: ClientOptions,
     all: Metadata,
 }
-
-/// From this try on a call that is tried again is told in the log. The tries before pass by every day.
-const TOLD_FROM: u32 = 5;
 
 /// One call, ready to be made as often as it takes.
 struct Call<'a> {
@@ -178,6 +176,11 @@ impl Client {
     /// From how large on payloads are warned of.
     pub fn warn_sizes(&self) -> WarnSizes {
         self.inner.warn_sizes
+    }
+
+    /// When failed calls are tried again.
+    pub fn retry_policy(&self) -> RetryPolicy {
+        self.inner.retry
     }
 
     /// The deadline of a call that waits for something to happen.
@@ -321,10 +324,8 @@ impl Client {
             };
             let wait = inner.decide(call, &error, failure, if each_try { None } else { Some(limit) });
             ended(error.code, wait);
-            let Some(wait) = wait else { return Err(explain(error, before.as_ref(), limit)) };
-            if attempt >= TOLD_FROM {
-                call.tell_retry(attempt, &error);
-            }
+            let Some(wait) = wait else { return Err(inner.explain(error, before.as_ref(), limit)) };
+            log_retry(call.path.path(), attempt, &error);
             before = Some(error);
             sleep(wait).await;
             if self.follow(&mut inner) {
@@ -357,7 +358,7 @@ impl Inner {
         failure: Failure,
         limit: Option<Duration>,
     ) -> Option<Duration> {
-        let wanted = call.options.return_on.contains(&error.code);
+        let wanted = call.options.return_on.contains(&error.code) && !failure.first_goaway;
         let hopeless = matches!(error.kind, Kind::Config | Kind::Malformed);
         if wanted || hopeless {
             return None;
@@ -378,6 +379,22 @@ impl Inner {
         let message =
             format!("message too large: the request to {} has {size} bytes, the limit is {limit}", call.path);
         Err(Error::new(Kind::TooLarge, Code::ResourceExhausted, message, false))
+    }
+
+    /// A deadline alone says little: whom it was for and what failed before it say more.
+    fn explain(&self, error: Error, before: Option<&Error>, limit: Duration) -> Error {
+        if error.kind != Kind::TimedOut || error.message != "the deadline passed" {
+            return error;
+        }
+        let whom = match &self.transport {
+            Transport::Network(network) => format!(" from {}", network.authority()),
+            Transport::InProcess(_) => String::new(),
+        };
+        let message = match before {
+            Some(before) => format!("no answer{whom} within {limit:?}; the try before ended with: {before}"),
+            None => format!("no answer{whom} within {limit:?}"),
+        };
+        Error { message, ..error }
     }
 
     async fn attempt(&self, call: &Call<'_>, left: Duration) -> Result<Bytes, Error> {
@@ -408,14 +425,6 @@ impl Inner {
 }
 
 impl Call<'_> {
-    /// Tells those who run the program that a server does not answer as it should.
-    fn tell_retry(&self, attempt: u32, error: &Error) {
-        let info = self.info(attempt);
-        let rpc = services::all(info.service).iter().find(|rpc| self.path == rpc.path);
-        let name = rpc.map_or(info.method, |rpc| rpc.name);
-        tracing::warn!(target: "outlast_client::retry", code = ?error.code, %error, "gRPC call {name} retried {attempt} times");
-    }
-
     /// What an observer hears of a try.
     fn info(&self, attempt: u32) -> CallInfo<'_> {
         let path = self.path.path().trim_start_matches('/');
@@ -429,16 +438,4 @@ impl Call<'_> {
             attempt,
         }
     }
-}
-
-/// A deadline alone says little: what failed before it says more.
-fn explain(error: Error, before: Option<&Error>, limit: Duration) -> Error {
-    if error.kind != Kind::TimedOut || error.message != "the deadline passed" {
-        return error;
-    }
-    let message = match before {
-        Some(before) => format!("no answer within {limit:?}; the try before ended with: {before}"),
-        None => format!("no answer within {limit:?}"),
-    };
-    Error { message, ..error }
 }

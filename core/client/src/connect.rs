@@ -6,12 +6,12 @@ use std::sync::{
     Arc, OnceLock, PoisonError, RwLock, Weak,
     atomic::{AtomicBool, Ordering},
 };
-use std::{net::SocketAddr, task::Poll, time::Duration};
+use std::{io, net::SocketAddr, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::uri::{PathAndQuery, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tonic::{
     Extensions, Request,
@@ -21,6 +21,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use crate::dial::{self, Answered};
 use crate::endpoint::endpoint;
 use crate::lanes::{Lane, Lanes};
 use crate::{
@@ -40,10 +41,18 @@ enum Gzip {
     Compressed,
 }
 
+/// How long connecting may take.
+#[derive(Clone, Copy)]
+struct Patience {
+    connect: Duration,
+    handshake: Duration,
+}
+
 /// A server reached over the network. Nothing is opened before the first call.
 pub(crate) struct Network {
     target: Target,
     endpoint: Endpoint,
+    patience: Patience,
     proxy: Option<HttpConnectProxy>,
     resolve_interval: Option<Duration>,
     compression: Compression,
@@ -63,6 +72,7 @@ impl Network {
         Ok(Self {
             target: options.target.clone(),
             endpoint: endpoint(options)?,
+            patience: Patience { connect: options.connect_timeout, handshake: options.handshake_timeout },
             proxy: options.proxy.clone(),
             resolve_interval: options
                 .resolve_interval
@@ -78,6 +88,11 @@ impl Network {
             first: tokio::sync::Mutex::new(()),
             resolver: OnceLock::new(),
         })
+    }
+
+    /// `host:port` of the server.
+    pub(crate) fn authority(&self) -> String {
+        self.target.authority()
     }
 
     /// One try of one call.
@@ -116,6 +131,7 @@ impl Network {
         let lanes = self.lanes().await?;
         let none = || Error::new(Kind::Unreachable, Code::Unavailable, "the server has no address", true);
         let mut lane = lanes.pick().ok_or_else(none)?;
+        let mut tried = Vec::new();
         loop {
             let request =
                 Request::from_parts(headers.clone().into_map(), Extensions::default(), request.clone());
@@ -123,9 +139,20 @@ impl Network {
                 Err(error) if error.is_connect() => error,
                 other => return other,
             };
+            tried.extend(lane.address().map(|address| error.at(address)));
             lane.mark_down();
-            lane = lanes.pick_up().ok_or(error)?;
+            let Some(next) = lanes.pick_up() else { return Err(self.unreachable(error, &tried)) };
+            lane = next;
         }
+    }
+
+    /// The last error, with what became of every address.
+    fn unreachable(&self, error: Error, tried: &[String]) -> Error {
+        if tried.is_empty() {
+            return error;
+        }
+        let message = format!("cannot reach {}: {}", self.target.authority(), tried.join("; "));
+        Error { message, ..error }
     }
 
     async fn send_on(
@@ -176,7 +203,7 @@ impl Network {
             };
             return Ok(self.replace(vec![Lane::new(None, channel)]));
         };
-        let lanes = self.balance(&resolve::lookup(&self.target).await?);
+        let lanes = self.balance(&resolve::lookup(&self.target, self.patience.connect).await?);
         let task = tokio::spawn(resolve_again(Arc::downgrade(self), interval));
         // Only one task ever opens, under `first`; were there another handle, both would end with this client.
         if let Err(second) = self.resolver.set(task.abort_handle()) {
@@ -201,21 +228,45 @@ impl Network {
     }
 
     fn to_address(&self, address: SocketAddr) -> Channel {
-        self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| tcp(address)))
+        let patience = self.patience;
+        self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| async move {
+            let stream = dial::address(address, patience.connect).await?;
+            Ok::<_, io::Error>(ready(stream, address.to_string(), patience))
+        }))
     }
 
     fn to_name(&self) -> Channel {
-        let (host, port) = (self.target.host().to_owned(), self.target.port());
-        self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| tcp((host.clone(), port))))
+        let (target, patience) = (self.target.clone(), self.patience);
+        self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+            let target = target.clone();
+            async move {
+                let stream = dial::name(target.host(), target.port(), patience.connect).await?;
+                let whom = stream.peer_addr().map_or_else(|_| target.authority(), |it| it.to_string());
+                Ok::<_, io::Error>(ready(stream, whom, patience))
+            }
+        }))
     }
 
     fn through(&self, proxy: HttpConnectProxy) -> Channel {
-        let target = self.target.authority();
+        let (target, patience) = (self.target.authority(), self.patience);
         self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
             let (proxy, target) = (proxy.clone(), target.clone());
-            async move { proxy::connect(&proxy, &target).await.map(Together::new).map(TokioIo::new) }
+            async move {
+                let stream = proxy::connect(&proxy, &target, patience.connect).await?;
+                let whom = format!("{target}, through proxy {},", proxy.address);
+                Ok::<_, io::Error>(ready(stream, whom, patience))
+            }
         }))
     }
+}
+
+/// A stream as HTTP/2 or TLS is to have it.
+fn ready<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    whom: String,
+    patience: Patience,
+) -> TokioIo<Together<Answered<S>>> {
+    TokioIo::new(Together::new(Answered::new(stream, whom, patience.handshake)))
 }
 
 impl Drop for Network {
@@ -242,18 +293,12 @@ async fn unpanicked<F: Future>(future: F) -> Result<F::Output, Error> {
     .await
 }
 
-async fn tcp(to: impl tokio::net::ToSocketAddrs) -> std::io::Result<TokioIo<Together<TcpStream>>> {
-    let stream = TcpStream::connect(to).await?;
-    stream.set_nodelay(true)?;
-    Ok(TokioIo::new(Together::new(stream)))
-}
-
 /// Looks the name up again and again, for as long as there is a client. A failed lookup changes nothing.
 async fn resolve_again(network: Weak<Network>, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
         let Some(network) = network.upgrade() else { return };
-        if let Ok(addresses) = resolve::lookup(&network.target).await {
+        if let Ok(addresses) = resolve::lookup(&network.target, network.patience.connect).await {
             network.balance(&addresses);
         }
     }

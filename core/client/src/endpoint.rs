@@ -16,9 +16,10 @@ pub(crate) fn endpoint(options: &ClientOptions) -> Result<Endpoint, Error> {
         text.parse().map_err(|e| Error::config(format!("`{text}` is not an address: {e}")))
     };
     let mut endpoint = Endpoint::from(uri(&options.target.authority())?)
-        .connect_timeout(options.connect_timeout)
         .user_agent(format!("{}/{}", options.client_name, options.client_version))
-        .map_err(|e| Error::config("client name and version must be printable ASCII").with_source(e))?;
+        .map_err(|e| {
+            Error::config("client name and version must not have control characters").with_source(e)
+        })?;
     if let Some(pings) = options.keep_alive {
         let endpoint_with_pings =
             endpoint.http2_keep_alive_interval(pings.interval).keep_alive_while_idle(true);
@@ -38,7 +39,7 @@ pub(crate) fn endpoint(options: &ClientOptions) -> Result<Endpoint, Error> {
         (Some(name), Some(ca)) => Some(Named::verifier(ca, name)?),
         (None, _) | (Some(_), None) => None,
     };
-    let config = tls_config(settings, options.target.host());
+    let config = tls_config(settings, options.target.host()).timeout(options.handshake_timeout);
     let secured = match verifier {
         Some(verifier) => endpoint.tls_config_with_verifier(config, verifier),
         None => endpoint.tls_config(config),

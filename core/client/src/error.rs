@@ -1,6 +1,7 @@
 //! The one error of this crate. It carries facts (kind, code, details); how a language shows them is its own affair.
 
 use std::error::Error as StdError;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use tonic::Code;
@@ -88,6 +89,13 @@ impl Error {
     /// Whether there was no connection to send on.
     pub(crate) fn is_connect(&self) -> bool {
         self.beneath(|e| e.is::<tonic::ConnectError>())
+    }
+
+    /// What went wrong at this address, in one line.
+    pub(crate) fn at(&self, address: SocketAddr) -> String {
+        let (place, why) =
+            (address.to_string(), self.source.as_deref().map_or_else(String::new, |it| chain(it)));
+        if why.contains(&place) { why } else { format!("{place}: {why}") }
     }
 
     fn beneath(&self, test: impl Fn(&(dyn StdError + 'static)) -> bool) -> bool {

@@ -31,6 +31,10 @@ impl Lane {
         self.channel.clone()
     }
 
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
     /// Connecting failed: other lanes are preferred until addresses are looked up again.
     pub(crate) fn mark_down(&self) {
         self.down.store(true, Ordering::Relaxed);

@@ -16,6 +16,7 @@ mod client;
 mod codec;
 mod connect;
 mod current;
+mod dial;
 mod endpoint;
 pub mod envconfig;
 mod error;
@@ -25,6 +26,7 @@ mod metadata;
 mod observe;
 mod options;
 mod proxy;
+mod punycode;
 pub mod raw;
 mod resolve;
 pub mod retry;
@@ -39,7 +41,7 @@ pub use current::Current;
 pub use error::{Error, Kind};
 pub use in_process::{Service, ServiceFuture, Status};
 pub use metadata::Metadata;
-pub use observe::{CallEnd, CallInfo, CallObserver};
+pub use observe::{CallEnd, CallInfo, CallObserver, log_retry};
 pub use options::{
     BasicAuth, ClientOptions, Compression, HttpConnectProxy, KeepAlive, ProxyAddress, TlsIdentity,
     TlsOptions, host_name, unique_name,

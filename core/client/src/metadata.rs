@@ -44,18 +44,22 @@ impl Metadata {
         Ok(())
     }
 
-    /// As [`Metadata::set`], with any value that an HTTP header can hold: gRPC asks for printable ASCII, but servers
-    /// exist that take more.
+    /// As [`Metadata::set`], with any key and value that an HTTP header can have: gRPC asks for less, but servers exist that
+    /// take more. What gRPC itself says in a header of that name goes over it.
     pub fn set_lenient(&mut self, key: &str, value: &str) -> Result<(), Error> {
-        check_key(key)?;
-        if key.ends_with("-bin") {
-            return Err(wrong(key, "the ending `-bin` is for binary values; use the binary metadata"));
-        }
-        let name =
-            AsciiMetadataKey::from_bytes(key.as_bytes()).map_err(|_| wrong(key, "not a header name"))?;
+        let name = AsciiMetadataKey::from_bytes(key.as_bytes())
+            .map_err(|_| wrong(key, "not a header name for text; the ending `-bin` is for binary values"))?;
         let value = AsciiMetadataValue::try_from(value.as_bytes())
             .map_err(|_| wrong(key, "the value is not a header value"))?;
         self.map.insert(name, value);
+        Ok(())
+    }
+
+    /// As [`Metadata::set_binary`], with any key that an HTTP header can have.
+    pub fn set_binary_lenient(&mut self, key: &str, value: &[u8]) -> Result<(), Error> {
+        let name = BinaryMetadataKey::from_bytes(key.as_bytes())
+            .map_err(|_| wrong(key, "not a header name for binary values, which ends with `-bin`"))?;
+        self.map.insert_bin(name, BinaryMetadataValue::from_bytes(value));
         Ok(())
     }
 
@@ -71,13 +75,15 @@ impl Metadata {
         Ok(())
     }
 
-    /// Sets `authorization: Bearer …`.
+    /// Sets `authorization: Bearer …`. What is in a key is for the server to judge, as long as a header can carry it.
     pub(crate) fn set_api_key(&mut self, api_key: &str) -> Result<(), Error> {
         let key = api_key.trim();
-        if key.is_empty() || !key.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
-            return Err(Error::config("the API key is empty or has characters other than printable ASCII"));
+        if key.is_empty() {
+            return Err(Error::config("the API key is empty"));
         }
-        self.set("authorization", &format!("Bearer {key}"))
+        // The value is a secret: the error of the header is not for users.
+        self.set_lenient("authorization", &format!("Bearer {key}"))
+            .map_err(|_| Error::config("the API key has control characters, which no header can carry"))
     }
 
     /// Sets `temporal-namespace`. A name that cannot be a header is left out: the request itself has it, too.
@@ -201,10 +207,27 @@ mod tests {
         let mut metadata = Metadata::default();
         metadata.set_api_key("  secret\n").unwrap();
         assert_eq!(metadata.ascii("authorization"), Some("Bearer secret"));
-        let message = metadata.set_api_key("two words").unwrap_err().message;
-        assert!(
-            message.contains("API key") && !message.contains("two words"),
-            "a secret is never printed: {message}"
-        );
+        metadata.set_api_key("two words").unwrap();
+        assert_eq!(metadata.ascii("authorization"), Some("Bearer two words"));
+        for (key, why) in [("two\nlines", "control characters"), (" ", "empty")] {
+            let message = metadata.set_api_key(key).unwrap_err().message;
+            assert!(
+                message.contains(why) && !message.contains("two"),
+                "a secret is never printed: {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn lenient_is_whatever_a_header_can_be() {
+        let mut metadata = Metadata::default();
+        for key in ["a!b", "grpc-timeout", "te", "host", "a.b"] {
+            metadata.set_lenient(key, "caf\u{e9}\tx").unwrap();
+            metadata.set_binary_lenient(&format!("{key}-bin"), b"x").unwrap();
+        }
+        for (key, value) in [("", "x"), ("a b", "x"), ("a-bin", "x"), ("a", "x\ny")] {
+            assert!(metadata.set_lenient(key, value).is_err(), "{key}: {value}");
+        }
+        assert!(metadata.set_binary_lenient("a", b"x").is_err());
     }
 }

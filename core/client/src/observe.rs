@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
+use outlast_proto::services;
 use tonic::Code;
+
+use crate::Error;
+
+/// Retries are logged from this attempt on: a few retries are normal, a silent program without its server is not.
+const LOGGED_FROM: u32 = 5;
 
 /// One try of a call.
 #[derive(Clone, Copy, Debug)]
@@ -41,4 +47,16 @@ pub trait CallObserver: Send + Sync {
 
     /// A try is over.
     fn finished(&self, call: &CallInfo<'_>, end: &CallEnd);
+}
+
+/// Logs that the call of this path failed so many times in a row and is tried again. Also for callers that do the retrying
+/// themselves.
+pub fn log_retry(path: &str, attempt: u32, error: &Error) {
+    if attempt < LOGGED_FROM {
+        return;
+    }
+    let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or(("", path));
+    let rpc = services::all(service).iter().find(|rpc| rpc.path == path);
+    let name = rpc.map_or(method, |rpc| rpc.name);
+    tracing::warn!(target: "outlast_client::retry", code = ?error.code, %error, "gRPC call {name} retried {attempt} times");
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use crate::target::authority;
 use crate::{CallObserver, Error, Metadata, RetryPolicy, Target, WarnSizes};
 
 /// The environment variable that sets [`ClientOptions::decode_limit`].
@@ -53,8 +54,11 @@ pub struct ClientOptions {
     pub warn_sizes: WarnSizes,
     /// When failed calls are tried again.
     pub retry: RetryPolicy,
-    /// The longest wait for a connection.
+    /// The longest wait for a TCP connection, with the lookup of the name and, if there is one, the proxy's answer. The
+    /// addresses of a name share it.
     pub connect_timeout: Duration,
+    /// The longest wait, once there is a TCP connection, for the server's first word, and for the end of a TLS handshake.
+    pub handshake_timeout: Duration,
     /// The deadline of an ordinary call, its retries included.
     pub call_timeout: Duration,
     /// The deadline of each try of a long poll.
@@ -85,6 +89,7 @@ impl ClientOptions {
             warn_sizes: WarnSizes::default(),
             retry: RetryPolicy::default(),
             connect_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(30),
             long_poll_timeout: Duration::from_secs(70),
             observer: None,
@@ -126,8 +131,8 @@ impl ClientOptions {
             headers.set_api_key(key)?;
         }
         headers.extend(&self.metadata);
-        headers.set("client-name", &self.client_name)?;
-        headers.set("client-version", &self.client_version)?;
+        headers.set_lenient("client-name", &self.client_name)?;
+        headers.set_lenient("client-version", &self.client_version)?;
         Ok(headers)
     }
 }
@@ -223,10 +228,24 @@ pub struct HttpConnectProxy {
 /// Where a proxy is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyAddress {
-    /// `host:port`
-    Tcp(String),
+    /// A host name or address, and a port.
+    Tcp {
+        /// Without the brackets of an IPv6 address.
+        host: String,
+        /// The port.
+        port: u16,
+    },
     /// The path of a Unix socket.
     Unix(PathBuf),
+}
+
+impl fmt::Display for ProxyAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => f.write_str(&authority(host, *port)),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// A user name and a password.
@@ -258,20 +277,20 @@ impl HttpConnectProxy {
         let address = match text.strip_prefix("unix:") {
             Some("") => return Err(Error::config("the proxy's socket path is missing after `unix:`")),
             Some(path) => ProxyAddress::Unix(path.into()),
-            None => ProxyAddress::Tcp(proxy_authority(text)?),
+            None => proxy_address(text)?,
         };
         Ok(Self { address, auth: None })
     }
 }
 
-fn proxy_authority(text: &str) -> Result<String, Error> {
+fn proxy_address(text: &str) -> Result<ProxyAddress, Error> {
     let target: Target = text.parse().map_err(|e: Error| Error::config(format!("proxy: {}", e.message)))?;
     if target.tls() == Some(true) {
         return Err(Error::config(format!(
             "proxy `{text}`: the connection to a proxy is not encrypted; write host:port"
         )));
     }
-    Ok(target.authority())
+    Ok(ProxyAddress::Tcp { host: target.host().to_owned(), port: target.port() })
 }
 
 /// Whether messages are compressed with gzip.

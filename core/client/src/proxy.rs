@@ -2,12 +2,13 @@
 
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use crate::{BasicAuth, HttpConnectProxy, ProxyAddress};
+use crate::{BasicAuth, HttpConnectProxy, ProxyAddress, dial};
 
 /// A proxy's answer ends within this many bytes.
 const ANSWER_MAX: usize = 8 * 1024;
@@ -16,17 +17,25 @@ const ANSWER_MAX: usize = 8 * 1024;
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 
-/// Connects to the proxy and asks it to connect to `target` (`host:port`).
-pub(crate) async fn connect(proxy: &HttpConnectProxy, target: &str) -> Result<Pin<Box<dyn Stream>>> {
-    match &proxy.address {
-        ProxyAddress::Tcp(address) => {
-            let mut stream = TcpStream::connect(address).await.map_err(|e| beneath(e, address))?;
-            stream.set_nodelay(true)?;
-            tunnel(&mut stream, target, proxy.auth.as_ref()).await?;
-            Ok(Box::pin(stream))
+/// Connects to the proxy and asks it to connect to `target` (`host:port`), all within this time.
+pub(crate) async fn connect(
+    proxy: &HttpConnectProxy,
+    target: &str,
+    within: Duration,
+) -> Result<Pin<Box<dyn Stream>>> {
+    let (whom, auth) = (proxy.address.to_string(), proxy.auth.as_ref());
+    let connected = async {
+        match &proxy.address {
+            ProxyAddress::Tcp { host, port } => {
+                let mut stream = dial::name(host, *port, within).await.map_err(|e| beneath(e, &whom))?;
+                tunnel(&mut stream, target, auth).await.map_err(|e| beneath(e, &whom))?;
+                Ok(Box::pin(stream) as Pin<Box<dyn Stream>>)
+            }
+            ProxyAddress::Unix(path) => unix(path, target, auth).await,
         }
-        ProxyAddress::Unix(path) => unix(path, target, proxy.auth.as_ref()).await,
-    }
+    };
+    let late = |_| beneath(Error::new(ErrorKind::TimedOut, format!("no tunnel within {within:?}")), &whom);
+    timeout(within, connected).await.map_err(late)?
 }
 
 #[cfg(unix)]
@@ -37,7 +46,7 @@ async fn unix(
 ) -> Result<Pin<Box<dyn Stream>>> {
     let connected = tokio::net::UnixStream::connect(path).await;
     let mut stream = connected.map_err(|e| beneath(e, &path.display().to_string()))?;
-    tunnel(&mut stream, target, auth).await?;
+    tunnel(&mut stream, target, auth).await.map_err(|e| beneath(e, &path.display().to_string()))?;
     Ok(Box::pin(stream))
 }
 

@@ -39,6 +39,9 @@ pub struct RetryPolicy {
     pub attempts_max: u32,
     /// Waits between tries of a long poll, which have no end.
     pub long_poll: Backoff,
+    /// Waits after a long poll was refused: answered with a code after which another try is of no use. Jitter makes them
+    /// longer only.
+    pub refused: Backoff,
     /// How long a long poll goes on although the server refuses it: a namespace or a permission may be on its way.
     pub refusals_max: Duration,
     /// Waits after RESOURCE_EXHAUSTED, of every kind of call: the server asks for fewer.
@@ -55,6 +58,7 @@ impl Default for RetryPolicy {
             elapsed_max: ms(10_000),
             attempts_max: 10,
             long_poll: Backoff { initial: ms(200), factor: 2.0, max: ms(10_000) },
+            refused: Backoff { initial: ms(10_000), factor: 1.0, max: ms(10_000) },
             refusals_max: ms(60_000),
             throttle: Backoff { initial: ms(1_000), factor: 2.0, max: ms(10_000) },
             jitter: 0.2,
@@ -122,6 +126,13 @@ impl RetryPolicy {
                 return Decision::GiveUp;
             }
             RetryKind::Default => (self.call, true),
+            RetryKind::LongPoll if !is_retryable_poll(failure.code) => {
+                return Decision::Retry(self.refused.wait(
+                    failure.attempt,
+                    self.jitter,
+                    random.midpoint(1.0),
+                ));
+            }
             RetryKind::LongPoll => (self.long_poll, false),
         };
         let (backoff, failures) = if failure.code == Code::ResourceExhausted {
@@ -151,7 +162,7 @@ impl Backoff {
 }
 
 /// Every code of an error: as [`CallOptions::return_on`](crate::CallOptions) it turns retries off, also those of a
-/// long poll.
+/// long poll, save for the one retry after a GOAWAY.
 pub const EVERY: &[Code] = &[
     Code::Cancelled,
     Code::Unknown,
@@ -195,7 +206,7 @@ pub(crate) fn is_retryable(code: Code) -> bool {
 }
 
 /// A poll that ran into its deadline, or that a proxy cut off, simply found nothing.
-pub(crate) fn is_retryable_poll(code: Code) -> bool {
+pub fn is_retryable_poll(code: Code) -> bool {
     is_retryable(code) || matches!(code, Code::Cancelled | Code::DeadlineExceeded)
 }
 
@@ -255,6 +266,10 @@ mod tests {
             let failure = Failure { refused_for: Duration::from_secs(seconds), ..failure(9, code) };
             RetryPolicy::default().decide(RetryKind::LongPoll, failure, 0.5) != Decision::GiveUp
         };
+        assert_eq!(waits(RetryKind::LongPoll, Code::NotFound, 3), [11_000, 11_000, 11_000]);
+        let none = Failure { refused_for: Duration::ZERO, ..failure(1, Code::NotFound) };
+        let decision = RetryPolicy::default().decide(RetryKind::LongPoll, none, 0.0);
+        assert_eq!(decision, Decision::Retry(Duration::from_secs(10)), "never sooner");
         assert!(retry(Code::NotFound, 59));
         assert!(!retry(Code::NotFound, 60));
         assert!(retry(Code::Unavailable, 61), "it may come back");

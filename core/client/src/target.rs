@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use crate::Error;
+use crate::{Error, punycode};
 
 /// The address of a server: `host:port`, `http://host:port` or `https://host:port`.
 ///
@@ -22,7 +22,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The host name or address, an IPv6 address without its brackets.
+    /// The host name or address, an IPv6 address without its brackets. A name that is not ASCII is here as resolvers know it.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -89,7 +89,8 @@ impl FromStr for Target {
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = split(rest).map_err(|why| wrong(text, why))?;
-        Ok(Self { host: host.to_owned(), port, tls })
+        let host = punycode::ascii(host).ok_or_else(|| wrong(text, "the host is not a name"))?;
+        Ok(Self { host, port, tls })
     }
 }
 
@@ -138,6 +139,7 @@ mod tests {
         assert_eq!(parse(" http://10.0.0.1:80/ ").unwrap(), "10.0.0.1 80 Some(false)");
         assert_eq!(parse("HTTPS://a.b.example:443").unwrap(), "a.b.example 443 Some(true)");
         assert_eq!(parse("[::1]:7233").unwrap(), "::1 7233 None");
+        assert_eq!(parse("b\u{fc}cher.example:7233").unwrap(), "xn--bcher-kva.example 7233 None");
         assert_eq!("https://[::1]:7233".parse::<Target>().unwrap().to_string(), "https://[::1]:7233");
     }
 

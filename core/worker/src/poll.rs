@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use outlast_client::{CallOptions, Code, Error, Kind};
+use outlast_client::retry::{Decision, EVERY, Failure, is_retryable_poll};
+use outlast_client::{CallOptions, Code, Error, Kind, RetryKind, RetryPolicy, log_retry};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::permits::{Permit, Permits};
 use crate::pollers::{
-    Lane, PollHints, Polled, PollerBehavior, Pollers, PollersOptions, Scaling, Stop, Verdict,
+    Failed, Lane, PollHints, Polled, PollerBehavior, Pollers, PollersOptions, Scaling, Stop, Verdict,
 };
 use crate::slots::Boxed;
 use crate::telemetry::Gauge;
@@ -33,15 +34,19 @@ pub(crate) struct Queue<T> {
     /// The namespace is known to suggest numbers of polls.
     pub(crate) server_suggests: bool,
     pub(crate) gauge: Gauge,
+    /// The path of the call that polls.
+    pub(crate) path: &'static str,
+    pub(crate) retry: RetryPolicy,
     pub(crate) ask: Ask<T>,
 }
 
 /// Makes one poll.
 pub(crate) type Ask<T> = Box<dyn Fn(CallOptions) -> Boxed<'static, Result<Polled<T>, Error>> + Send>;
 
-/// Polls these queues until told to stop, or until the server refuses for good.
+/// Polls these queues until told to stop, or until the server refuses for good. `replaced` changes with each new client.
 pub(crate) async fn deliver<T: Send + 'static>(
     mut polling: watch::Receiver<Polling>,
+    mut replaced: watch::Receiver<u64>,
     queues: impl FnOnce() -> Vec<Queue<T>>,
     rate: Option<f64>,
     take: impl Fn(T, Permit),
@@ -59,6 +64,7 @@ pub(crate) async fn deliver<T: Send + 'static>(
                 (Ok(()), Polling::Closing) => stopper.stop(Stop::Drain),
                 (Ok(()), Polling::Aborted) | (Err(_), _) => stopper.stop(Stop::Abort),
             },
+            Ok(()) = replaced.changed() => pollers.begin_anew(),
             next = pollers.next() => match next {
                 Some(Ok((permit, task))) => take(task, permit),
                 Some(Err(error)) => return Err(error),
@@ -74,57 +80,74 @@ fn start<T: Send + 'static>(queues: Vec<Queue<T>>, rate: Option<f64>) -> Pollers
     let lanes = queues.into_iter().map(|queue| lane(queue, now)).collect();
     let slots = slots.expect("each half polls at least its normal queue");
     let rate = rate.and_then(|rate| TokenBucket::new(rate, now));
-    Pollers::start(PollersOptions { slots, lanes, rate, verdict: Box::new(verdict) })
+    Pollers::start(PollersOptions { slots, lanes, rate })
 }
 
+/// The client makes one try of each poll. When to try again is decided for all pollers of a queue together: what a server
+/// refuses one of them it will refuse the others.
 fn lane<T: 'static>(queue: Queue<T>, now: std::time::Instant) -> Lane<T, Error> {
-    let Queue { permits, behavior, server_suggests, gauge, ask } = queue;
+    let Queue { permits, behavior, server_suggests, gauge, path, retry, ask } = queue;
     let scaling = Scaling::new(behavior, server_suggests, now);
-    let return_on: &[Code] = match scaling.is_autoscaling() {
-        // Each of these says something about the right number of polls.
-        true => &[Code::ResourceExhausted, Code::Cancelled, Code::DeadlineExceeded],
-        false => &[],
+    let poll = move |hints: PollHints| -> Boxed<'static, _> {
+        let answer =
+            ask(CallOptions { timeout: hints.timeout, return_on: EVERY, ..CallOptions::long_poll() });
+        Box::pin(async move { answer.await.inspect_err(log_unreadable) })
     };
-    let poll = move |hints: PollHints| {
-        ask(CallOptions { timeout: hints.timeout, return_on, ..CallOptions::long_poll() })
-    };
-    Lane { wanted: permits.wanted(), scaling, gauge, poll: Box::new(poll) }
+    let mut patience = Patience { path, retry, throttled: 0, refused: None };
+    let judge = move |failed: Failed<'_, Error>| patience.judge(&failed, fastrand::f64());
+    Lane { wanted: permits.wanted(), scaling, gauge, poll: Box::new(poll), judge: Box::new(judge) }
 }
 
-/// The client has tried again as often as makes sense; what it hands back early is for scaling.
-fn verdict(error: &Error, failures: u32) -> Verdict {
-    if matches!(error.kind, Kind::Malformed | Kind::TooLarge) {
-        // The next task may be a better one. This one will time out, and its server knows why it cannot be had.
-        tracing::error!(%error, "what a poll was answered cannot be taken; if it was a task, it will time out");
-        return Verdict::Retry { after: pause(failures.saturating_add(1)) };
-    }
-    match error.code {
-        Code::ResourceExhausted => {
-            Verdict::Spare { after: Duration::from_secs(1 << failures.clamp(1, 4).saturating_sub(1)) }
+/// How long the failures in a row of one queue's polls are borne.
+struct Patience {
+    path: &'static str,
+    retry: RetryPolicy,
+    /// How many of the failures were RESOURCE_EXHAUSTED.
+    throttled: u32,
+    /// Since when the server refuses.
+    refused: Option<Instant>,
+}
+
+impl Patience {
+    fn judge(&mut self, failed: &Failed<'_, Error>, random: f64) -> Verdict {
+        let (error, attempt) = (failed.error, failed.in_a_row);
+        if attempt == 1 {
+            (self.throttled, self.refused) = (0, None);
         }
-        // Once, that is how a poll may end. Again and again, the server is not well.
-        Code::Cancelled | Code::DeadlineExceeded => Verdict::Retry { after: pause(failures) },
-        Code::Ok
-        | Code::Unknown
-        | Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss
-        | Code::Unauthenticated => Verdict::GiveUp,
+        let code = match error.kind {
+            Kind::Config => return Verdict::GiveUp,
+            // The next answer may be a better one.
+            Kind::Malformed | Kind::TooLarge => Code::Unavailable,
+            Kind::Unreachable | Kind::Refused | Kind::TimedOut => error.code,
+        };
+        let cut_off = matches!(code, Code::Cancelled | Code::DeadlineExceeded);
+        if cut_off && failed.lasted >= self.retry.long_poll.max {
+            return Verdict::Empty;
+        }
+        self.throttled += u32::from(code == Code::ResourceExhausted);
+        if !is_retryable_poll(code) {
+            self.refused.get_or_insert(failed.now);
+        }
+        let failure = Failure {
+            attempt,
+            throttled: self.throttled,
+            elapsed: Duration::ZERO,
+            refused_for: self.refused.map_or(Duration::ZERO, |since| failed.now - since),
+            code,
+            too_large: false,
+            first_goaway: false,
+        };
+        let Decision::Retry(after) = self.retry.decide(RetryKind::LongPoll, failure, random) else {
+            return Verdict::GiveUp;
+        };
+        log_retry(self.path, attempt, error);
+        if code == Code::ResourceExhausted { Verdict::Spare { after } } else { Verdict::Retry { after } }
     }
 }
 
-/// After so many failures in a row: nothing after the first, then twice as long each time.
-fn pause(failures: u32) -> Duration {
-    match failures {
-        0 | 1 => Duration::ZERO,
-        more => Duration::from_millis(200 << more.saturating_sub(2).min(5)),
+/// The task in such an answer, if there was one, will time out; its server knows why it cannot be had.
+fn log_unreadable(error: &Error) {
+    if matches!(error.kind, Kind::Malformed | Kind::TooLarge) {
+        tracing::error!(%error, "what a poll was answered cannot be taken; if it was a task, it will time out");
     }
 }

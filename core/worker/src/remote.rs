@@ -14,6 +14,7 @@ use outlast_proto::temporal::api::common::v1::{WorkerVersionCapabilities, Worker
 use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
 use outlast_proto::temporal::api::enums::v1::{TaskQueueKind, WorkerVersioningMode};
 use outlast_proto::temporal::api::taskqueue::v1::TaskQueue;
+use tokio::sync::watch;
 
 pub(crate) use workflows::{Accepted, WorkflowPoll};
 
@@ -23,6 +24,8 @@ use crate::telemetry::WorkerMetrics;
 /// Who this worker is, and the way to its server.
 pub(crate) struct Remote {
     client: Current,
+    /// Counts how often the client was replaced.
+    replaced: watch::Sender<u64>,
     config: WorkerConfig,
     metrics: Arc<WorkerMetrics>,
     /// Names this worker among all that ever were.
@@ -36,7 +39,8 @@ impl Remote {
         let identity = config.identity.clone().unwrap_or_else(|| client.identity());
         let sticky = config.has_sticky_queue().then(|| format!("{identity}-{}", unique_name()));
         let instance_key = unique_name();
-        Self { client: Current::new(client), config, metrics, instance_key, sticky }
+        let (client, replaced) = (Current::new(client), watch::Sender::new(0));
+        Self { client, replaced, config, metrics, instance_key, sticky }
     }
 
     /// Its calls go by the client of now, also those that are tried again.
@@ -46,6 +50,12 @@ impl Remote {
 
     pub(crate) fn replace_client(&self, client: Client) {
         self.client.set(client);
+        self.replaced.send_modify(|times| *times += 1);
+    }
+
+    /// Changes with each new client.
+    pub(crate) fn replaced(&self) -> watch::Receiver<u64> {
+        self.replaced.subscribe()
     }
 
     /// Who works, as histories show it: as configured, else as the client of now says.

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use outlast_core::{
-    BasicAuth, ClientOptions, Compression, HttpConnectProxy, KeepAlive, RetryPolicy, Target, TlsIdentity,
-    TlsOptions, WarnSizes,
+    BasicAuth, ClientOptions, Compression, HttpConnectProxy, KeepAlive, RetryPolicy, TlsIdentity, TlsOptions,
+    WarnSizes,
 };
 use pyo3::prelude::*;
 
-use super::headers::{Headers, RpcMetadataValue};
+use super::headers::{self, Headers, RpcMetadataValue};
+use super::url;
 use crate::error::Failure;
 
 #[derive(FromPyObject)]
@@ -98,18 +99,23 @@ impl Wanted {
 
 impl ClientConfig {
     pub fn wanted(self) -> Result<Wanted, Failure> {
-        let target =
-            target(&self.target_url).map_err(|e| Failure::Value(format!("invalid target URL: {e}")))?;
-        let mut options = ClientOptions::new(target);
+        let invalid = |why| Failure::Value(format!("invalid target URL: {why}"));
+        let url = url::server(&self.target_url).map_err(invalid)?;
+        if url.unknown_scheme && (self.tls_config.is_some() || self.api_key.is_some()) {
+            return Err(invalid(
+                "the scheme is neither http nor https, and secrets are not sent in the clear",
+            ));
+        }
+        let mut options = ClientOptions::new(url.target);
         options.compression = match self.grpc_compression.as_str() {
             "gzip" => Compression::Gzip,
             "none" => Compression::None,
             other => return Err(Failure::Value(format!("invalid grpc_compression: {other}"))),
         };
         options.identity = self.identity;
-        options.client_name = self.client_name;
-        options.client_version = self.client_version;
-        options.api_key = self.api_key.filter(|key| !key.trim().is_empty());
+        options.client_name = headers::sendable(self.client_name);
+        options.client_version = headers::sendable(self.client_version);
+        options.api_key = headers::api_key(self.api_key);
         options.tls = self.tls_config.map(ClientTlsConfig::options).transpose()?;
         if options.target.tls() == Some(false) {
             // The scheme alone decides, also where an API key is sent.
@@ -127,47 +133,13 @@ impl ClientConfig {
             tracing::warn!("DNS load balancing is ignored: connections go through an HTTP proxy");
         }
         if let Some(millis) = self.connect_timeout_millis {
+            // For the package this is the time of a TCP connection alone: what comes after it has no less than usual.
             options.connect_timeout = Duration::from_millis(millis);
+            options.handshake_timeout = options.handshake_timeout.max(options.connect_timeout);
         }
         options.warn_sizes = WarnSizes { payloads: self.payloads_warn_size, memo: self.memo_warn_size };
         Ok(Wanted { options, headers: Headers::split(self.metadata), proxy: self.http_connect_proxy_config })
     }
-}
-
-/// The server of a URL. Path, query and user are of no use here, and do not matter.
-fn target(url: &str) -> Result<Target, &'static str> {
-    const RELATIVE: &str = "relative URL without a base";
-    let (scheme, rest) = url.split_once("://").ok_or(RELATIVE)?;
-    let tls = match scheme.to_ascii_lowercase().as_str() {
-        "http" => false,
-        "https" => true,
-        "" => return Err(RELATIVE),
-        _ => return Err("the scheme is neither http nor https"),
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let place = authority.rsplit('@').next().unwrap_or_default();
-    let (host, port) = match place.strip_prefix('[') {
-        Some(inner) => {
-            let (host, port) = inner.split_once(']').ok_or("invalid IPv6 address")?;
-            host.parse::<std::net::Ipv6Addr>().map_err(|_| "invalid IPv6 address")?;
-            (format!("[{host}]"), port.strip_prefix(':').unwrap_or_default())
-        }
-        None => {
-            let (host, port) = place.rsplit_once(':').unwrap_or((place, ""));
-            (host.to_owned(), port)
-        }
-    };
-    if host.is_empty() {
-        return Err("empty host");
-    }
-    if host.contains([' ', '%', '<', '>', '^', '|', '\\', '"']) {
-        return Err("invalid international domain name");
-    }
-    let usual = if tls { 443 } else { 80 };
-    let port = if port.is_empty() { Ok(usual) } else { port.parse::<u16>() };
-    let port = port.map_err(|_| "invalid port number")?;
-    let scheme = if tls { "https" } else { "http" };
-    format!("{scheme}://{host}:{port}").parse().map_err(|_| "invalid port number")
 }
 
 impl ClientTlsConfig {

@@ -43,7 +43,7 @@ fn unreachable(error: &Error, host: &str, balanced: bool) -> String {
             return of_call(error, &format!("Some({text})"));
         }
         if text.starts_with("tonic::transport::Error(") {
-            return format!("Server connection error: {text}");
+            return format!("Server connection error: {text}: {error}");
         }
         if balanced && cause.is::<std::io::Error>() {
             return format!("DNS resolution error for '{host}': {cause}");

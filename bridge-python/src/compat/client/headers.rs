@@ -50,7 +50,7 @@ impl Headers {
             })?;
         }
         for (key, value) in &self.binary {
-            let set = metadata.set_binary(&key.to_ascii_lowercase(), value);
+            let set = metadata.set_binary_lenient(&key.to_ascii_lowercase(), value);
             set.map_err(|_| format!("Invalid binary header key '{key}': {BAD_KEY}"))?;
         }
         Ok(metadata)
@@ -70,7 +70,7 @@ pub fn of_call(values: HashMap<String, RpcMetadataValue>) -> Result<Metadata, St
                 })?;
             }
             (RpcMetadataValue::Bytes(bytes), true) => {
-                let set = metadata.set_binary(&lower, &bytes);
+                let set = metadata.set_binary_lenient(&lower, &bytes);
                 set.map_err(|_: Error| format!("Invalid metadata key: {BAD_KEY}"))?;
             }
             (RpcMetadataValue::Str(_), true) => {
@@ -89,4 +89,23 @@ fn set(metadata: &mut Metadata, key: &str, value: &str) -> Result<(), Wrong> {
         Ok(()) => Wrong::Value,
         Err(_) => Wrong::Key,
     })
+}
+
+/// The API key to send. Without one that a header can carry none is sent, as the package does it; we say so.
+pub fn api_key(given: Option<String>) -> Option<String> {
+    let key = given.filter(|key| !key.trim().is_empty())?;
+    if key.trim().contains(unsendable) {
+        tracing::warn!("the API key is not sent: it has control characters, which no header can carry");
+        return None;
+    }
+    Some(key)
+}
+
+/// The text, or nothing if no header can carry it.
+pub fn sendable(text: String) -> String {
+    if text.contains(unsendable) { String::new() } else { text }
+}
+
+fn unsendable(c: char) -> bool {
+    c.is_ascii_control() && c != '\t'
 }

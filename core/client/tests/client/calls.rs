@@ -240,7 +240,7 @@ async fn a_deadline_ends_a_call_that_nobody_answers() {
     let options = CallOptions { timeout: Some(Duration::from_millis(50)), ..CallOptions::default() };
     let error = call(&client, options).await.unwrap_err();
     assert_eq!((error.kind, error.code), (Kind::TimedOut, Code::DeadlineExceeded));
-    assert_eq!(error.message, "no answer within 50ms");
+    assert_eq!(error.message, format!("no answer from {} within 50ms", server.address));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 mod calls;
 mod compression;
+mod connecting;
 mod in_process;
 mod proxy;
 mod real_server;

@@ -4,8 +4,9 @@
 //! tasks and what an error means are the caller's, given as closures.
 
 use super::balance::{LaneLoad, pick};
-use super::lane::{Judge, Lane, PollHints, Polled, Stop, Stopper, Verdict};
+use super::lane::{Failed, Lane, PollHints, Polled, Stop, Stopper, Verdict};
 use super::scaling::PollOutcome;
+use super::streak::{Era, Streak};
 use crate::slots::{Boxed, Closed, Permit, Slots};
 use crate::throttle::TokenBucket;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -24,7 +25,6 @@ pub struct PollersOptions<T, E> {
     pub lanes: Vec<Lane<T, E>>,
     /// The most tasks taken per second.
     pub rate: Option<TokenBucket>,
-    pub verdict: Judge<E>,
 }
 
 /// Polls, given out as they arrive. Dropping it drops every poll and every task not yet taken.
@@ -40,12 +40,12 @@ pub struct PollersOptions<T, E> {
 ///     scaling: Scaling::new(PollerBehavior::SimpleMaximum(2), false, Instant::now()),
 ///     gauge: Gauge::none(),
 ///     poll: Box::new(|_| Box::pin(async { Ok(Polled { task: Some("charge"), suggestion: None, backlog: None }) })),
+///     judge: Box::new(|failed| Verdict::Retry { after: Duration::from_millis(200) * failed.in_a_row }),
 /// };
 /// let mut pollers = Pollers::start(PollersOptions {
 ///     slots: Slots::new(Arc::new(FixedSlots::new(10)), SlotsOptions::default()),
 ///     lanes: vec![lane],
 ///     rate: None,
-///     verdict: Box::new(|_, failures| Verdict::Retry { after: Duration::from_millis(200) * failures }),
 /// });
 /// let (permit, task) = pollers.next().await.unwrap().unwrap();
 /// assert_eq!(task, "charge");
@@ -57,6 +57,7 @@ pub struct PollersOptions<T, E> {
 pub struct Pollers<T, E> {
     arrived: mpsc::Receiver<Arrived<T, E>>,
     asked: Arc<Notify>,
+    anew: Arc<Notify>,
     stopper: Stopper,
     /// None once it is known to have ended.
     driver: Option<JoinHandle<()>>,
@@ -71,22 +72,22 @@ impl<T: Send + 'static, E: Send + 'static> Pollers<T, E> {
         // One: a task that nobody has taken yet is the sign to stop asking.
         let (sender, arrived) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(None);
-        let asked = Arc::new(Notify::new());
+        let (asked, anew) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let driver = Driver {
             slots: options.slots,
             lanes: options.lanes.into_iter().map(LaneState::new).collect(),
             rate: options.rate,
-            verdict: options.verdict,
             polls: FuturesUnordered::new(),
             reserving: None,
             arrived: VecDeque::new(),
             out: sender,
             stopped,
+            anew: anew.clone(),
             no_more: false,
         };
         let driver = tokio::spawn(driver.run(asked.clone()));
         let driver_abort = driver.abort_handle();
-        Pollers { arrived, asked, stopper: Stopper::new(stop), driver: Some(driver), driver_abort }
+        Pollers { arrived, asked, anew, stopper: Stopper::new(stop), driver: Some(driver), driver_abort }
     }
 
     /// The next task with its permit, or the error that ended it all; none when stopped and drained.
@@ -114,6 +115,11 @@ impl<T, E> Pollers<T, E> {
         self.stopper.stop(how);
     }
 
+    /// Polls go to another server from now on: that the one before refused them does not count any more.
+    pub fn begin_anew(&self) {
+        self.anew.notify_one();
+    }
+
     /// A handle to stop it from elsewhere.
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
@@ -136,19 +142,16 @@ struct LaneState<T, E> {
     lane: Lane<T, E>,
     in_flight: usize,
     backlog: u64,
-    failures: u32,
-    /// After a failure, no poll before.
-    not_before: Option<Instant>,
+    streak: Streak,
 }
 
 impl<T, E> LaneState<T, E> {
     fn new(lane: Lane<T, E>) -> Self {
-        LaneState { lane, in_flight: 0, backlog: 0, failures: 0, not_before: None }
+        LaneState { lane, in_flight: 0, backlog: 0, streak: Streak::default() }
     }
 
     fn load(&self, now: Instant) -> LaneLoad {
-        let resting = self.not_before.is_some_and(|then| then > now);
-        let target = if resting { 0 } else { self.lane.scaling.target() };
+        let target = self.streak.allowed(self.lane.scaling.target(), self.in_flight, now);
         LaneLoad { in_flight: self.in_flight, target, backlog: self.backlog }
     }
 
@@ -157,20 +160,27 @@ impl<T, E> LaneState<T, E> {
         self.lane.gauge.set(in_flight);
     }
 
-    fn failed(&mut self, outcome: PollOutcome, after: Duration, now: Instant) {
+    fn rest(&mut self, outcome: PollOutcome, after: Duration, now: Instant) {
         self.lane.scaling.ended(outcome, now.into_std());
-        self.not_before = self.not_before.max(Some(now + after));
+        self.streak.failed(now + after);
     }
 }
 
-/// The lane, and what its poll brought.
-type PollEnd<T, E> = (usize, Permit, Result<Polled<T>, E>);
+/// A poll in flight: its lane, and when it began.
+#[derive(Clone, Copy)]
+struct Begun {
+    lane: usize,
+    at: Instant,
+    era: Era,
+}
+
+/// What a poll brought, and the permit that it had.
+type PollEnd<T, E> = (Begun, Permit, Result<Polled<T>, E>);
 
 struct Driver<T, E> {
     slots: Slots,
     lanes: Vec<LaneState<T, E>>,
     rate: Option<TokenBucket>,
-    verdict: Judge<E>,
     /// Driven here: an answer wakes the driver and nobody else.
     polls: FuturesUnordered<Boxed<'static, PollEnd<T, E>>>,
     /// The lane that waits for a permit. Kept over turns of the loop: who waits keeps its place in line.
@@ -179,6 +189,7 @@ struct Driver<T, E> {
     arrived: VecDeque<Arrived<T, E>>,
     out: mpsc::Sender<Arrived<T, E>>,
     stopped: watch::Receiver<Option<Stop>>,
+    anew: Arc<Notify>,
     no_more: bool,
 }
 
@@ -189,6 +200,7 @@ enum Woke<T, E> {
     Ended(PollEnd<T, E>),
     Reserved(usize, Result<Permit, Closed>),
     Time,
+    Anew,
     NobodyLeft,
 }
 
@@ -203,6 +215,7 @@ impl<T: Send + 'static, E: Send + 'static> Driver<T, E> {
             match self.wait(wake).await {
                 Woke::Stopped => self.stop(),
                 Woke::Room | Woke::Time => {}
+                Woke::Anew => self.lanes.iter_mut().for_each(|lane| lane.streak.forget()),
                 Woke::Ended(ended) => self.ended(ended, Instant::now()),
                 Woke::Reserved(lane, Ok(permit)) => self.poll(lane, permit, Instant::now()),
                 Woke::Reserved(_, Err(Closed)) => self.no_more = true,
@@ -226,6 +239,7 @@ impl<T: Send + 'static, E: Send + 'static> Driver<T, E> {
             Some((lane, permit)) = reserved(&mut self.reserving), if !untaken && !has_arrived => {
                 Woke::Reserved(lane, permit)
             }
+            () = self.anew.notified() => Woke::Anew,
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Woke::Time,
         }
     }
@@ -253,7 +267,7 @@ impl<T: Send + 'static, E: Send + 'static> Driver<T, E> {
             (_, Some(lane)) => self.reserve(lane),
             (_, None) => self.reserving = None,
         }
-        self.lanes.iter().filter_map(|lane| lane.not_before).filter(|then| *then > now).min()
+        self.lanes.iter().filter_map(|lane| lane.streak.changes(now)).min()
     }
 
     fn reserve(&mut self, lane: usize) {
@@ -266,25 +280,26 @@ impl<T: Send + 'static, E: Send + 'static> Driver<T, E> {
         let state = &mut self.lanes[lane];
         let hints = PollHints { timeout: state.lane.scaling.timeout(now.into_std()) };
         let poll = (state.lane.poll)(hints);
-        self.polls.push(Box::pin(async move { (lane, permit, poll.await) }));
+        let begun = Begun { lane, at: now, era: state.streak.begin(now) };
+        self.polls.push(Box::pin(async move { (begun, permit, poll.await) }));
         state.change(state.in_flight + 1);
     }
 
-    fn ended(&mut self, (lane, permit, end): PollEnd<T, E>, now: Instant) {
-        let state = &mut self.lanes[lane];
+    fn ended(&mut self, (begun, permit, end): PollEnd<T, E>, now: Instant) {
+        let state = &mut self.lanes[begun.lane];
         state.change(state.in_flight - 1);
         match end {
-            Ok(polled) => self.polled(lane, permit, polled, now),
+            Ok(polled) => self.polled(begun, permit, polled, now),
             Err(error) => {
                 drop(permit);
-                self.failed(lane, error, now);
+                self.failed(begun, error, now);
             }
         }
     }
 
-    fn polled(&mut self, lane: usize, permit: Permit, polled: Polled<T>, now: Instant) {
-        let state = &mut self.lanes[lane];
-        state.failures = 0;
+    fn polled(&mut self, begun: Begun, permit: Permit, polled: Polled<T>, now: Instant) {
+        let state = &mut self.lanes[begun.lane];
+        state.streak.succeeded(begun.era);
         state.backlog = polled.backlog.unwrap_or(state.backlog);
         let Polled { task, suggestion, .. } = polled;
         let outcome = match &task {
@@ -303,18 +318,19 @@ impl<T: Send + 'static, E: Send + 'static> Driver<T, E> {
         self.arrived.push_back(Ok((permit, task)));
     }
 
-    fn failed(&mut self, lane: usize, error: E, now: Instant) {
+    fn failed(&mut self, begun: Begun, error: E, now: Instant) {
         if self.no_more {
             return;
         }
-        let state = &mut self.lanes[lane];
-        // Polls that fail together count as one failure.
-        if state.not_before.is_none_or(|then| then <= now) {
-            state.failures += 1;
-        }
-        match (self.verdict)(&error, state.failures) {
-            Verdict::Retry { after } => state.failed(PollOutcome::Failed, after, now),
-            Verdict::Spare { after } => state.failed(PollOutcome::ResourceExhausted, after, now),
+        let state = &mut self.lanes[begun.lane];
+        let Some(in_a_row) = state.streak.failures_with(begun.era) else { return };
+        match (state.lane.judge)(Failed { error: &error, in_a_row, lasted: now - begun.at, now }) {
+            Verdict::Empty => {
+                state.streak.succeeded(begun.era);
+                state.lane.scaling.ended(PollOutcome::Failed, now.into_std());
+            }
+            Verdict::Retry { after } => state.rest(PollOutcome::Failed, after, now),
+            Verdict::Spare { after } => state.rest(PollOutcome::ResourceExhausted, after, now),
             Verdict::GiveUp => {
                 self.arrived.push_back(Err(error));
                 self.no_more = true;

@@ -5,6 +5,7 @@ use crate::slots::{Boxed, Wanted};
 use crate::telemetry::Gauge;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What a poll that did not fail brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +24,22 @@ pub struct PollHints {
     pub timeout: Option<Duration>,
 }
 
-/// What to do about an error.
+/// A poll that failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Failed<'a, E> {
+    pub error: &'a E,
+    /// How many failed in a row on this lane, this one included. Polls that were in flight together count as one.
+    pub in_a_row: u32,
+    pub lasted: Duration,
+    pub now: Instant,
+}
+
+/// What to do about a failed poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// No new poll on this lane before that time has passed.
+    /// It only found nothing.
+    Empty,
+    /// No new poll on this lane before that time has passed; then one, until the server has taken it.
     Retry { after: Duration },
     /// The same, and the server asked to be spared.
     Spare { after: Duration },
@@ -37,8 +50,8 @@ pub enum Verdict {
 /// Makes one poll.
 pub type Poll<T, E> = Box<dyn FnMut(PollHints) -> Boxed<'static, Result<Polled<T>, E>> + Send>;
 
-/// Judges an error, given how many there were in a row.
-pub type Judge<E> = Box<dyn FnMut(&E, u32) -> Verdict + Send>;
+/// Judges a failed poll.
+pub type Judge<E> = Box<dyn FnMut(Failed<'_, E>) -> Verdict + Send>;
 
 /// One queue to poll.
 pub struct Lane<T, E> {
@@ -48,6 +61,7 @@ pub struct Lane<T, E> {
     /// Shows how many polls are in flight.
     pub gauge: Gauge,
     pub poll: Poll<T, E>,
+    pub judge: Judge<E>,
 }
 
 /// How to stop.

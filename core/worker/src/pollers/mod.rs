@@ -7,8 +7,9 @@ mod balance;
 mod driver;
 mod lane;
 mod scaling;
+mod streak;
 
 pub use balance::{LaneLoad, pick, split};
 pub use driver::{Pollers, PollersOptions};
-pub use lane::{Judge, Lane, Poll, PollHints, Polled, Stop, Stopper, Verdict};
+pub use lane::{Failed, Judge, Lane, Poll, PollHints, Polled, Stop, Stopper, Verdict};
 pub use scaling::{PollOutcome, PollerBehavior, Scaling};

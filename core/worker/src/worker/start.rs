@@ -9,6 +9,7 @@ use outlast_client::{CallOptions, Client, Error};
 use outlast_machine::shard::Shard;
 use outlast_machine::{Config, Nondeterminism};
 use outlast_proto::lens::lang;
+use outlast_proto::temporal::api::workflowservice::v1::workflow_service as path;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -168,7 +169,7 @@ impl Starting {
             let sticky_gauge = metrics.pollers(PollerType::StickyWorkflowTask, queue, own);
             let of = |behavior, permits, sticky, gauge| {
                 let (remote, clock, counts) = (self.remote.clone(), self.clock, self.counts.clone());
-                self.queue(behavior, permits, gauge, move |options| {
+                self.queue(path::POLL_WORKFLOW_TASK_QUEUE, behavior, permits, gauge, move |options| {
                     let (remote, counts) = (remote.clone(), counts.clone());
                     Box::pin(async move {
                         let polls = if sticky { &counts.sticky_polls } else { &counts.workflow_polls };
@@ -183,7 +184,7 @@ impl Starting {
         let (polling, shards, activations) =
             (half.polling.subscribe(), half.shards.clone(), half.activations.clone());
         let remote = self.remote.clone();
-        let alarm = self.alarm.clone();
+        let (alarm, replaced) = (self.alarm.clone(), self.remote.replaced());
         self.polls.spawn(alarm.guard(async move {
             let take = |task, permit| match task {
                 // Without its loop the worker has ended, and the server will give the task to another.
@@ -198,7 +199,7 @@ impl Starting {
                     });
                 }
             };
-            if let Err(error) = deliver(polling, queues, None, take).await {
+            if let Err(error) = deliver(polling, replaced, queues, None, take).await {
                 activations.fail(error.to_string());
             }
         }));
@@ -207,19 +208,20 @@ impl Starting {
     fn poll_activities(&mut self, config: &WorkerConfig, permits: &Permits, half: &Activities) {
         let (remote, clock, counts) = (self.remote.clone(), self.clock, self.counts.clone());
         let gauge = self.metrics.pollers(PollerType::ActivityTask, &config.task_queue, None);
-        let queue = self.queue(config.activity_pollers, permits.clone(), gauge, move |options| {
+        let path = path::POLL_ACTIVITY_TASK_QUEUE;
+        let queue = self.queue(path, config.activity_pollers, permits.clone(), gauge, move |options| {
             let (remote, counts) = (remote.clone(), counts.clone());
             Box::pin(async move { counts.activity_polls.counted(clock, remote.poll_activity(options)).await })
         });
         let (polling, inbox, tasks) = (half.polling.subscribe(), half.inbox.clone(), half.tasks.clone());
         let rate = config.max_worker_activities_per_second;
-        let alarm = self.alarm.clone();
+        let (alarm, replaced) = (self.alarm.clone(), self.remote.replaced());
         self.polls.spawn(alarm.guard(async move {
             let take = |task, permit| {
                 // Without its loop the worker has ended, and the server will give the task to another.
                 let _ = inbox.send(activity::Arrival::Task { task, permit, eager: false });
             };
-            if let Err(error) = deliver(polling, || vec![queue()], rate, take).await {
+            if let Err(error) = deliver(polling, replaced, || vec![queue()], rate, take).await {
                 tasks.fail(error.to_string());
             }
         }));
@@ -228,18 +230,19 @@ impl Starting {
     fn poll_nexus(&mut self, config: &WorkerConfig, permits: &Permits, half: &Nexus) {
         let (remote, clock, counts) = (self.remote.clone(), self.clock, self.counts.clone());
         let gauge = self.metrics.pollers(PollerType::NexusTask, &config.task_queue, None);
-        let queue = self.queue(config.nexus_pollers, permits.clone(), gauge, move |options| {
+        let path = path::POLL_NEXUS_TASK_QUEUE;
+        let queue = self.queue(path, config.nexus_pollers, permits.clone(), gauge, move |options| {
             let (remote, counts) = (remote.clone(), counts.clone());
             Box::pin(async move { counts.nexus_polls.counted(clock, remote.poll_nexus(options)).await })
         });
         let (polling, inbox, tasks) = (half.polling.subscribe(), half.inbox.clone(), half.tasks.clone());
-        let alarm = self.alarm.clone();
+        let (alarm, replaced) = (self.alarm.clone(), self.remote.replaced());
         self.polls.spawn(alarm.guard(async move {
             let take = |task, permit| {
                 // Without its loop the worker has ended, and the server will give the task to another.
                 let _ = inbox.send(nexus::Arrival::Task(task, permit));
             };
-            if let Err(error) = deliver(polling, || vec![queue()], None, take).await {
+            if let Err(error) = deliver(polling, replaced, || vec![queue()], None, take).await {
                 tasks.fail(error.to_string());
             }
         }));
@@ -248,15 +251,16 @@ impl Starting {
     /// A queue to be made when the language first asks: by then the namespace may be known.
     fn queue<T: 'static>(
         &self,
+        path: &'static str,
         behavior: PollerBehavior,
         permits: Permits,
         gauge: Gauge,
         ask: impl Fn(CallOptions) -> Boxed<'static, Result<Polled<T>, Error>> + Send + 'static,
     ) -> Box<dyn FnOnce() -> Queue<T> + Send> {
-        let namespace = self.namespace.clone();
+        let (namespace, retry) = (self.namespace.clone(), self.remote.client().retry_policy());
         Box::new(move || {
             let server_suggests = namespace.lock().unwrap_or_else(PoisonError::into_inner).autoscaling;
-            Queue { permits, behavior, server_suggests, gauge, ask: Box::new(ask) }
+            Queue { permits, behavior, server_suggests, gauge, path, retry, ask: Box::new(ask) }
         })
     }
 }

@@ -7,6 +7,7 @@ mod builds;
 mod eager;
 mod ending;
 mod nexus;
+mod refusals;
 mod replays;
 mod server;
 mod settling;

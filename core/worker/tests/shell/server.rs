@@ -3,16 +3,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use outlast_client::{Client, ClientOptions, Code, Metadata, Service, ServiceFuture, Status};
 use prost::Message;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 /// How a call ends.
 pub enum Answer {
     Is(Bytes),
     Fails(Code, &'static str),
+    /// After the time that a network takes.
+    FailsLater(Code, &'static str),
     /// Never.
     Silence,
 }
@@ -140,6 +144,7 @@ impl Service for Handle {
                     Some(answers) => answers.front().map(|answer| match answer {
                         Answer::Is(bytes) => Answer::Is(bytes.clone()),
                         Answer::Fails(code, text) => Answer::Fails(*code, text),
+                        Answer::FailsLater(code, text) => Answer::FailsLater(*code, text),
                         Answer::Silence => Answer::Silence,
                     }),
                     None => None,
@@ -149,6 +154,10 @@ impl Service for Handle {
             match answer {
                 Some(Answer::Is(bytes)) => Ok(bytes),
                 Some(Answer::Fails(code, text)) => Err(Status::new(code, text)),
+                Some(Answer::FailsLater(code, text)) => {
+                    sleep(Duration::from_millis(1)).await;
+                    Err(Status::new(code, text))
+                }
                 Some(Answer::Silence) => std::future::pending().await,
                 None if method.starts_with("Poll") => Ok(server.poll(&method).await),
                 None => Ok(Bytes::new()),

@@ -41,6 +41,10 @@ impl Server {
     }
 }
 
+async fn advance(milliseconds: u64) {
+    tokio::time::advance(Duration::from_millis(milliseconds)).await;
+}
+
 /// Lets every other task run until none can.
 async fn settle() {
     for _ in 0..50 {
@@ -60,6 +64,12 @@ fn lane(server: &Server, polls: usize) -> Lane<&'static str, &'static str> {
         scaling: Scaling::new(PollerBehavior::SimpleMaximum(polls), false, std::time::Instant::now()),
         gauge: Gauge::none(),
         poll: server.poll(),
+        judge: Box::new(|failed| match *failed.error {
+            "gone" => Verdict::GiveUp,
+            "late" => Verdict::Empty,
+            "brief" => Verdict::Spare { after: Duration::from_millis(5) },
+            _ => Verdict::Retry { after: Duration::from_secs(1u64 << failed.in_a_row) },
+        }),
     }
 }
 
@@ -67,12 +77,7 @@ fn options(
     slots: &Slots,
     lanes: Vec<Lane<&'static str, &'static str>>,
 ) -> PollersOptions<&'static str, &'static str> {
-    let verdict = Box::new(|error: &&'static str, failures| match *error {
-        "gone" => Verdict::GiveUp,
-        "brief" => Verdict::Spare { after: Duration::from_millis(5) },
-        _ => Verdict::Retry { after: Duration::from_secs(1u64 << failures) },
-    });
-    PollersOptions { slots: slots.clone(), lanes, rate: None, verdict }
+    PollersOptions { slots: slots.clone(), lanes, rate: None }
 }
 
 /// Pollers of one lane, asked once.
@@ -201,24 +206,92 @@ async fn dropped_pollers_leave_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_errors_it_waits_as_it_was_told() {
+async fn after_an_error_all_wait_and_one_tries() {
+    let (slots, server) = (slots(3), Server::default());
+    let _pollers = asked(&slots, &server, 3).await;
+    // Three polls that fail together are one failure.
+    for _ in 0..3 {
+        server.answer(Err("busy")).await;
+    }
+    for seconds in [2, 4, 8] {
+        assert_eq!((server.waiting().await, slots.counts().held), (0, 0));
+        advance(seconds * 1000 - 1).await;
+        assert_eq!(server.waiting().await, 0);
+        advance(1).await;
+        assert_eq!(server.waiting().await, 1);
+        server.answer(Err("busy")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_one_succeeds_all_go_on_at_once() {
+    let (slots, server) = (slots(3), Server::default());
+    let _pollers = asked(&slots, &server, 3).await;
+    for _ in 0..3 {
+        server.answer(Err("busy")).await;
+    }
+    advance(2_000).await;
+    assert_eq!(server.waiting().await, 1);
+    server.answer(EMPTY).await;
+    assert_eq!(server.waiting().await, 3);
+    server.answer(Err("busy")).await;
+    assert_eq!(server.waiting().await, 2);
+    advance(2_000).await;
+    assert_eq!(server.waiting().await, 3, "a success begins the count anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_one_is_kept_waiting_the_others_follow() {
+    let (slots, server) = (slots(3), Server::default());
+    let _pollers = asked(&slots, &server, 3).await;
+    for _ in 0..3 {
+        server.answer(Err("busy")).await;
+    }
+    advance(2_000).await;
+    assert_eq!(server.waiting().await, 1);
+    advance(1_000).await;
+    assert_eq!(server.waiting().await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_refusal_slows_the_others_whatever_they_bring() {
+    let (slots, server) = (slots(9), Server::default());
+    let mut pollers = asked(&slots, &server, 3).await;
+    server.answer(Err("busy")).await;
+    server.task("a").await;
+    assert_eq!(taken(&mut pollers).await.1, "a");
+    assert_eq!(server.waiting().await, 1, "that poll was accepted before the other was refused");
+    advance(2_000).await;
+    assert_eq!(server.waiting().await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_server_is_asked_at_once() {
+    let (slots, server) = (slots(3), Server::default());
+    let pollers = asked(&slots, &server, 2).await;
+    server.answer(Err("busy")).await;
+    server.answer(Err("busy")).await;
+    assert_eq!(server.waiting().await, 0);
+    pollers.begin_anew();
+    assert_eq!(server.waiting().await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_was_cut_off_is_followed_by_another() {
     let (slots, server) = (slots(3), Server::default());
     let _pollers = asked(&slots, &server, 2).await;
-    for seconds in [2, 4, 8] {
-        // Two polls that fail together are one failure.
-        server.answer(Err("busy")).await;
-        server.answer(Err("busy")).await;
-        assert_eq!((server.waiting().await, slots.counts().held), (0, 0));
-        tokio::time::advance(Duration::from_millis(seconds * 1000 - 1)).await;
-        assert_eq!(server.waiting().await, 0);
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(server.waiting().await, 2);
-    }
-    server.answer(EMPTY).await;
-    server.answer(Err("busy")).await;
-    assert_eq!(server.waiting().await, 1);
-    tokio::time::advance(Duration::from_secs(2)).await;
-    assert_eq!(server.waiting().await, 2, "a success begins the count anew");
+    server.answer(Err("late")).await;
+    assert_eq!(server.waiting().await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_refused_does_not_slow_another() {
+    let (slots, normal, sticky) = (slots(9), Server::default(), Server::default());
+    let mut pollers = Pollers::start(options(&slots, vec![lane(&normal, 1), lane(&sticky, 2)]));
+    ask(&mut pollers).await;
+    normal.answer(Err("busy")).await;
+    sticky.answer(EMPTY).await;
+    assert_eq!((normal.waiting().await, sticky.waiting().await), (0, 2));
 }
 
 #[tokio::test(start_paused = true)]
