@@ -6,6 +6,7 @@ mod envconfig;
 mod ephemeral;
 mod metric;
 pub mod runtime;
+mod url;
 mod worker;
 
 use pyo3::prelude::*;

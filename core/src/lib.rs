@@ -15,7 +15,7 @@ pub use connect::{ConnectString, connect, connect_with};
 pub use outlast_client::{
     BasicAuth, CallEnd, CallInfo, CallObserver, CallOptions, Client, ClientOptions, Code, Compression, Error,
     HttpConnectProxy, KeepAlive, Kind, Metadata, RetryKind, RetryPolicy, Service, ServiceFuture, Status,
-    Target, TlsIdentity, TlsOptions, WarnSizes, envconfig, raw,
+    Target, TlsIdentity, TlsOptions, WarnSizes, ascii_host, envconfig, raw,
 };
 /// Every message: the Temporal API, the lang protocol, JSON.
 pub use outlast_proto as proto;

@@ -3,7 +3,6 @@
 mod config;
 pub mod connect;
 mod headers;
-mod url;
 
 use std::collections::HashMap;
 use std::sync::Mutex;

@@ -59,6 +59,18 @@ async def test_nobody_listening_is_a_connect_failure(dns: DnsLoadBalancingConfig
             await Client.connect(target, dns_load_balancing_config=dns)
 
 
+@pytest.mark.parametrize("dns", [None, DnsLoadBalancingConfig()])
+async def test_a_refused_connection_names_each_address(dns: DnsLoadBalancingConfig | None, engine: str) -> None:
+    port = int(unused_address().rpartition(":")[2])
+    found = await asyncio.get_running_loop().getaddrinfo("localhost", port, type=socket.SOCK_STREAM)
+    tried = [f"[{at[0]}]:{port}" if ":" in str(at[0]) else f"{at[0]}:{port}" for *_, at in found]
+    with pytest.raises(RuntimeError) as refused:
+        await Client.connect(f"localhost:{port}", dns_load_balancing_config=dns)
+    # The original tells of one.
+    named = [address for address in tried if address in str(refused.value)]
+    assert named == tried if engine == "outlast" else named
+
+
 @pytest.mark.parametrize("target, error", [("", "empty host"), ("not a host", ""), ("[::1", "")])
 async def test_a_target_that_is_no_address_is_a_value_error(target: str, error: str) -> None:
     with pytest.raises(ValueError, match=f"^invalid target URL: {error}"):
@@ -180,6 +192,19 @@ async def test_a_proxy_that_is_not_there_is_a_connect_failure(address: str) -> N
     settings = HttpConnectProxyConfig(target_host=unused_address())
     with pytest.raises(RuntimeError, match="^Failed client connect: "):
         await Client.connect(address, http_connect_proxy_config=settings)
+
+
+async def test_a_proxy_that_never_answers_is_a_connect_failure() -> None:
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        while await reader.read(1024):
+            pass
+
+    async with listening(silent) as address:
+        settings = HttpConnectProxyConfig(target_host=address)
+        with pytest.raises(RuntimeError, match="^Failed client connect: Server connection error: "):
+            await Client.connect(
+                "a.invalid:1", http_connect_proxy_config=settings, connect_timeout=timedelta(milliseconds=200)
+            )
 
 
 @pytest.mark.parametrize("compression", [GrpcCompression.NONE, GrpcCompression.GZIP])

@@ -1,7 +1,6 @@
 """A gRPC server in a few lines, to see what a client really sends: HTTP/2 over asyncio, with answers made by the test.
 
-It knows just enough: headers (HPACK with its dynamic table; Huffman codes of printable ASCII), whole unary calls, pings
-and resets. It does no flow control of its own: answers are small, and the windows it grants are large.
+It knows just enough: headers (HPACK with its dynamic table), whole unary calls, pings and resets. It does no flow control of its own: answers are small, and the windows it grants are large.
 """
 
 from __future__ import annotations
@@ -18,17 +17,28 @@ ACK, END_STREAM, END_HEADERS, PADDED, PRIORITY = 1, 1, 4, 8, 32
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 # Codes of one length follow each other, and follow the codes of the length before: the characters say it all.
-CODE_LENGTHS = {
-    5: "012aceiost",
-    6: " %-./3456789=A_bdfghlmnpru",
-    7: ":BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz",
-    8: "&*,;XZ",
-    10: "!\"()?",
-    11: "'+|",
-    12: "#>",
-    13: "\0$@[]~",
-    14: "^}",
-    15: "<`{",
+CODE_LENGTHS: dict[int, bytes] = {
+    5: b"012aceiost",
+    6: b" %-./3456789=A_bdfghlmnpru",
+    7: b":BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz",
+    8: b"&*,;XZ",
+    10: b"!\"()?",
+    11: b"'+|",
+    12: b"#>",
+    13: b"\0$@[]~",
+    14: b"^}",
+    15: b"<`{",
+    19: b"\\\xc3\xd0",
+    20: b"\x80\x82\x83\xa2\xb8\xc2\xe0\xe2",
+    21: b"\x99\xa1\xa7\xac\xb0\xb1\xb3\xd1\xd8\xd9\xe3\xe5\xe6",
+    22: b"\x81\x84\x85\x86\x88\x92\x9a\x9c\xa0\xa3\xa4\xa9\xaa\xad\xb2\xb5\xb9\xba\xbb\xbd\xbe\xc4\xc6\xe4\xe8\xe9",
+    23: b"\x01\x87\x89\x8a\x8b\x8c\x8d\x8f\x93\x95\x96\x97\x98\x9b\x9d\x9e\xa5\xa6\xa8\xae\xaf\xb4\xb6\xb7\xbc\xbf\xc5\xe7\xef",
+    24: b"\t\x8e\x90\x91\x94\x9f\xab\xce\xd7\xe1\xec\xed",
+    25: b"\xc7\xcf\xea\xeb",
+    26: b"\xc0\xc1\xc8\xc9\xca\xcd\xd2\xd5\xda\xdb\xee\xf0\xf2\xf3\xff",
+    27: b"\xcb\xcc\xd3\xd4\xd6\xdd\xde\xdf\xf1\xf4\xf5\xf6\xf7\xf8\xfa\xfb\xfc\xfd\xfe",
+    28: bytes([*range(2, 9), 11, 12, *range(14, 22), *range(23, 32), 127, 220, 249]),
+    30: b"\n\r\x16",
 }
 STATIC_NAMES = (
     ":authority :method :method :path :path :scheme :scheme :status :status :status :status :status :status :status "
@@ -47,7 +57,7 @@ def huffman_codes() -> dict[tuple[int, int], str]:
     for length, characters in CODE_LENGTHS.items():
         code <<= length - before
         for character in characters:
-            codes[length, code] = character
+            codes[length, code] = chr(character)
             code += 1
         before = length
     return codes

@@ -46,6 +46,7 @@ pub use options::{
     BasicAuth, ClientOptions, Compression, HttpConnectProxy, KeepAlive, ProxyAddress, TlsIdentity,
     TlsOptions, host_name, unique_name,
 };
+pub use punycode::ascii_host;
 pub use retry::{RetryKind, RetryPolicy};
 pub use sizes::WarnSizes;
 pub use target::Target;

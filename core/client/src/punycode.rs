@@ -2,10 +2,13 @@
 //! `xn--bcher-kva.example` (RFC 3492 and RFC 5891). Letters are made small and the full stops of East Asian scripts are full
 //! stops; other normalization is left to whoever typed the name.
 
-/// The ASCII form of a host name; `None` if a part of it cannot be written so.
+/// The ASCII form of a host name; `None` if a part of it cannot be written so. One that is ASCII already is left as it is.
 ///
-/// One that is ASCII already is left as it is.
-pub(crate) fn ascii(host: &str) -> Option<String> {
+/// ```
+/// let name = outlast_client::ascii_host("b\u{fc}cher.example");
+/// assert_eq!(name.as_deref(), Some("xn--bcher-kva.example"));
+/// ```
+pub fn ascii_host(host: &str) -> Option<String> {
     if host.is_ascii() {
         return Some(host.to_owned());
     }
@@ -102,7 +105,7 @@ mod tests {
             ("\u{4f8b}\u{3048}\u{3002}\u{30c6}\u{30b9}\u{30c8}", "xn--r8jz45g.xn--zckzah"),
             ("3\u{5e74}b\u{7d44}\u{91d1}\u{516b}\u{5148}\u{751f}", "xn--3b-ww4c5e180e575a65lsy2b"),
         ] {
-            assert_eq!(ascii(name).as_deref(), Some(expected), "{name}");
+            assert_eq!(ascii_host(name).as_deref(), Some(expected), "{name}");
         }
     }
 }

@@ -89,7 +89,7 @@ impl FromStr for Target {
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = split(rest).map_err(|why| wrong(text, why))?;
-        let host = punycode::ascii(host).ok_or_else(|| wrong(text, "the host is not a name"))?;
+        let host = punycode::ascii_host(host).ok_or_else(|| wrong(text, "the host is not a name"))?;
         Ok(Self { host, port, tls })
     }
 }

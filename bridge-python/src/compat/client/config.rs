@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use outlast_core::{
-    BasicAuth, ClientOptions, Compression, HttpConnectProxy, KeepAlive, RetryPolicy, TlsIdentity, TlsOptions,
-    WarnSizes,
+    BasicAuth, ClientOptions, Compression, HttpConnectProxy, KeepAlive, RetryPolicy, Target, TlsIdentity,
+    TlsOptions, WarnSizes,
 };
 use pyo3::prelude::*;
 
 use super::headers::{self, Headers, RpcMetadataValue};
-use super::url;
+use crate::compat::url::Url;
 use crate::error::Failure;
 
 #[derive(FromPyObject)]
@@ -100,13 +100,14 @@ impl Wanted {
 impl ClientConfig {
     pub fn wanted(self) -> Result<Wanted, Failure> {
         let invalid = |why| Failure::Value(format!("invalid target URL: {why}"));
-        let url = url::server(&self.target_url).map_err(invalid)?;
-        if url.unknown_scheme && (self.tls_config.is_some() || self.api_key.is_some()) {
+        let url = Url::read(&self.target_url).map_err(invalid)?;
+        let known = matches!(&*url.scheme, "http" | "https");
+        if !known && (self.tls_config.is_some() || self.api_key.is_some()) {
             return Err(invalid(
                 "the scheme is neither http nor https, and secrets are not sent in the clear",
             ));
         }
-        let mut options = ClientOptions::new(url.target);
+        let mut options = ClientOptions::new(target(&url).map_err(invalid)?);
         options.compression = match self.grpc_compression.as_str() {
             "gzip" => Compression::Gzip,
             "none" => Compression::None,
@@ -140,6 +141,13 @@ impl ClientConfig {
         options.warn_sizes = WarnSizes { payloads: self.payloads_warn_size, memo: self.memo_warn_size };
         Ok(Wanted { options, headers: Headers::split(self.metadata), proxy: self.http_connect_proxy_config })
     }
+}
+
+/// The server of a URL. Path, query and user are of no use here, and do not matter.
+fn target(url: &Url) -> Result<Target, &'static str> {
+    let (scheme, usual) = if url.scheme == "https" { ("https", 443) } else { ("http", 80) };
+    let port = url.port.unwrap_or(usual);
+    format!("{scheme}://{}:{port}", url.host).parse().map_err(|_| "invalid port number")
 }
 
 impl ClientTlsConfig {

@@ -5,14 +5,15 @@ use std::net::{AddrParseError, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use outlast_core::Runtime;
 use outlast_core::telemetry::otlp::{Otlp, OtlpError, OtlpOptions, OtlpTransport};
 use outlast_core::telemetry::{
     Labels, Metrics, MetricsBuffer, MetricsOptions, Prometheus, PrometheusEndpoint, PrometheusOptions,
 };
+use outlast_core::{Runtime, ascii_host};
 use pyo3::prelude::*;
 
 use super::config::{MetricsConfig, OpenTelemetryConfig, PrometheusConfig};
+use crate::compat::url::{Url, scheme};
 use crate::error::value_error;
 use crate::runtime::Attachment;
 
@@ -83,10 +84,9 @@ fn sent(
     tags: BTreeMap<String, String>,
     core: &Runtime,
 ) -> PyResult<Measured> {
-    if let Some(problem) = url_problem(&config.url) {
-        return Err(value_error(format!("Invalid OTel URL: {problem}")));
-    }
-    let mut otlp = OtlpOptions::new(config.url);
+    let url = endpoint(&config.url);
+    let url = url.map_err(|problem| value_error(format!("Invalid OTel URL: {problem}")))?;
+    let mut otlp = OtlpOptions::new(url);
     otlp.transport = if config.http { OtlpTransport::Http } else { OtlpTransport::Grpc };
     otlp.headers = config.headers;
     if let Some(millis) = config.metric_periodicity_millis {
@@ -132,33 +132,17 @@ impl Drop for LastExport {
     }
 }
 
-/// What is wrong with a URL, in the words that users know.
-fn url_problem(url: &str) -> Option<&'static str> {
-    const RELATIVE: &str = "relative URL without a base";
-    let url = url.trim();
-    let Some((scheme, rest)) = url.split_once(':') else { return Some(RELATIVE) };
-    let named = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    if !named {
-        return Some(RELATIVE);
+/// Where to send, as the exporter can read it; or what is wrong, in the words that users know. Schemes that are not of the
+/// web are the exporter's to judge.
+fn endpoint(url: &str) -> Result<String, &'static str> {
+    match scheme(url.trim()) {
+        Some((scheme, _)) if !matches!(&*scheme, "http" | "https") => Ok(url.trim().to_owned()),
+        Some(_) | None => {
+            let url = Url::read(url)?;
+            let host = ascii_host(&url.host).ok_or("invalid international domain name")?;
+            Ok(url.written(&host))
+        }
     }
-    if !matches!(&*scheme.to_ascii_lowercase(), "http" | "https") {
-        return None;
-    }
-    let authority = rest.trim_start_matches(['/', '\\']).split(['/', '\\', '?', '#']).next().unwrap_or("");
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let after_address = host.rfind(']').map_or(0, |end| end + 1);
-    let (host, port) = match host[after_address..].split_once(':') {
-        Some((name, port)) => (&host[..after_address + name.len()], port),
-        None => (host, ""),
-    };
-    if host.is_empty() {
-        return Some("empty host");
-    }
-    if host.contains(|c: char| c.is_ascii_control() || " <>^|%".contains(c)) {
-        return Some("invalid international domain name");
-    }
-    (!port.is_empty() && port.parse::<u16>().is_err()).then_some("invalid port number")
 }
 
 #[cfg(test)]
@@ -166,19 +150,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_and_what_is_wrong_with_them() {
-        for (url, problem) in [
-            ("nope", Some("relative URL without a base")),
-            ("", Some("relative URL without a base")),
-            ("127.0.0.1:4317", Some("relative URL without a base")),
-            ("http://", Some("empty host")),
-            ("http://a b", Some("invalid international domain name")),
-            ("http://a:99999/", Some("invalid port number")),
-            ("grpc://x:1", None),
-            ("http://[::1]:4317/v1/metrics", None),
-            ("https://user:pass@collector/path?x=1", None),
+    fn addresses_as_exporters_can_read_them() {
+        for (url, expected) in [
+            ("http://a:1/x y", Ok("http://a:1/x%20y")),
+            (" http://b\u{fc}cher.example/ ", Ok("http://xn--bcher-kva.example/")),
+            ("unix:///x", Ok("unix:///x")),
+            ("127.0.0.1:4317", Err("relative URL without a base")),
         ] {
-            assert_eq!(url_problem(url), problem, "{url}");
+            assert_eq!(endpoint(url).as_deref().map_err(|problem| *problem), expected, "{url}");
         }
     }
 }

@@ -220,7 +220,7 @@ fn pem(source: &Source) -> Result<Vec<u8>, Error> {
 
 /// Metadata keys are one key however they are written.
 fn meta_key(key: &str) -> String {
-    key.to_ascii_lowercase().replace('_', "-")
+    key.to_lowercase().replace('_', "-")
 }
 
 #[cfg(test)]
