@@ -339,8 +339,10 @@ mod tests {
     #[tokio::test]
     async fn a_call_goes_on_to_an_address_that_can_be_reached() {
         let network = network("temporal.test:7233");
-        let ((listener, there), (gone, nowhere)) = (listener().await, listener().await);
-        drop(gone);
+        let (gone, also_gone) = (listener().await, listener().await);
+        let (nowhere, elsewhere) = (gone.1, also_gone.1);
+        let (listener, there) = listener().await;
+        drop((gone, also_gone));
         let lane = |address| Lane::new(Some(address), network.to_address(address));
         *network.lanes.write().unwrap() = Some(Lanes::new(vec![lane(nowhere), lane(there)], 0));
         let path = PathAndQuery::from_static("/test.Service/Method");
@@ -349,8 +351,6 @@ mod tests {
             answer = ask() => panic!("{answer:?}"),
             accepted = listener.accept() => drop(accepted.unwrap()),
         }
-        let (other, elsewhere) = listener().await;
-        drop(other);
         network.balance(&[nowhere, elsewhere]);
         let error = ask().await.unwrap_err();
         assert!(error.is_connect(), "{error}");

@@ -95,6 +95,16 @@ async fn ask(pollers: &mut Pollers<&'static str, &'static str>) {
     }
 }
 
+/// Pollers of one lane, whose three polls failed together, which is one failure.
+async fn refused(slots: &Slots, server: &Server) -> Pollers<&'static str, &'static str> {
+    let pollers = asked(slots, server, 3).await;
+    for _ in 0..3 {
+        server.answer(Err("busy")).await;
+    }
+    settle().await;
+    pollers
+}
+
 async fn taken(pollers: &mut Pollers<&'static str, &'static str>) -> (Permit, &'static str) {
     pollers.next().await.expect("not stopped").expect("no error")
 }
@@ -208,11 +218,7 @@ async fn dropped_pollers_leave_nothing_behind() {
 #[tokio::test(start_paused = true)]
 async fn after_an_error_all_wait_and_one_tries() {
     let (slots, server) = (slots(3), Server::default());
-    let _pollers = asked(&slots, &server, 3).await;
-    // Three polls that fail together are one failure.
-    for _ in 0..3 {
-        server.answer(Err("busy")).await;
-    }
+    let _pollers = refused(&slots, &server).await;
     for seconds in [2, 4, 8] {
         assert_eq!((server.waiting().await, slots.counts().held), (0, 0));
         advance(seconds * 1000 - 1).await;
@@ -226,10 +232,7 @@ async fn after_an_error_all_wait_and_one_tries() {
 #[tokio::test(start_paused = true)]
 async fn when_one_succeeds_all_go_on_at_once() {
     let (slots, server) = (slots(3), Server::default());
-    let _pollers = asked(&slots, &server, 3).await;
-    for _ in 0..3 {
-        server.answer(Err("busy")).await;
-    }
+    let _pollers = refused(&slots, &server).await;
     advance(2_000).await;
     assert_eq!(server.waiting().await, 1);
     server.answer(EMPTY).await;
@@ -243,10 +246,7 @@ async fn when_one_succeeds_all_go_on_at_once() {
 #[tokio::test(start_paused = true)]
 async fn when_one_is_kept_waiting_the_others_follow() {
     let (slots, server) = (slots(3), Server::default());
-    let _pollers = asked(&slots, &server, 3).await;
-    for _ in 0..3 {
-        server.answer(Err("busy")).await;
-    }
+    let _pollers = refused(&slots, &server).await;
     advance(2_000).await;
     assert_eq!(server.waiting().await, 1);
     advance(1_000).await;
