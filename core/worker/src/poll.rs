@@ -151,3 +151,61 @@ fn log_unreadable(error: &Error) {
         tracing::error!(%error, "what a poll was answered cannot be taken; if it was a task, it will time out");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn error(kind: Kind, code: Code) -> Error {
+        Error { kind, code, ..Error::config("no") }
+    }
+
+    /// What a poll that lasted so long and failed so means, without jitter, when the ones before it failed, too.
+    fn judged(kind: Kind, code: Code, lasted: Duration, in_a_row: u32) -> Verdict {
+        let retry = RetryPolicy { jitter: 0.0, ..RetryPolicy::default() };
+        let throttled =
+            if (kind, code) == (Kind::Refused, Code::ResourceExhausted) { in_a_row - 1 } else { 0 };
+        let mut patience = Patience { path: "/a/B", retry, throttled, refused: None };
+        patience.judge(&Failed { error: &error(kind, code), in_a_row, lasted, now: Instant::now() }, 0.5)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_errors_of_polls_mean() {
+        let (refused, at_once) = (Kind::Refused, Duration::ZERO);
+        let wait = |milliseconds| Verdict::Retry { after: Duration::from_millis(milliseconds) };
+        for (kind, code, lasted, in_a_row, verdict) in [
+            (refused, Code::Unavailable, at_once, 1, wait(200)),
+            (refused, Code::Unavailable, 60 * SECOND, 3, wait(800)),
+            (refused, Code::PermissionDenied, at_once, 1, wait(10_000)),
+            (refused, Code::ResourceExhausted, at_once, 1, Verdict::Spare { after: SECOND }),
+            (refused, Code::ResourceExhausted, at_once, 3, Verdict::Spare { after: 4 * SECOND }),
+            (refused, Code::Cancelled, 9 * SECOND, 1, wait(200)),
+            (refused, Code::Cancelled, 10 * SECOND, 1, Verdict::Empty),
+            (Kind::TimedOut, Code::DeadlineExceeded, 70 * SECOND, 5, Verdict::Empty),
+            (Kind::Malformed, Code::Internal, at_once, 1, wait(200)),
+            (Kind::TooLarge, Code::ResourceExhausted, at_once, 2, wait(400)),
+            (Kind::Config, Code::InvalidArgument, at_once, 1, Verdict::GiveUp),
+        ] {
+            assert_eq!(judged(kind, code, lasted, in_a_row), verdict, "{kind:?} {code:?} {in_a_row}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_borne_for_a_minute_from_the_first() {
+        let mut patience =
+            Patience { path: "/a/B", retry: RetryPolicy::default(), throttled: 0, refused: None };
+        let mut judge = |code, in_a_row| {
+            let error = error(Kind::Refused, code);
+            patience.judge(&Failed { error: &error, in_a_row, lasted: SECOND, now: Instant::now() }, 0.5)
+        };
+        judge(Code::NotFound, 1);
+        tokio::time::advance(59 * SECOND).await;
+        assert_ne!(judge(Code::NotFound, 2), Verdict::GiveUp);
+        tokio::time::advance(SECOND).await;
+        assert_ne!(judge(Code::Unavailable, 3), Verdict::GiveUp, "it may come back");
+        assert_eq!(judge(Code::NotFound, 4), Verdict::GiveUp);
+        assert_ne!(judge(Code::NotFound, 1), Verdict::GiveUp, "a poll succeeded meanwhile");
+    }
+}

@@ -162,7 +162,7 @@ impl<T, E> LaneState<T, E> {
 
     fn rest(&mut self, outcome: PollOutcome, after: Duration, now: Instant) {
         self.lane.scaling.ended(outcome, now.into_std());
-        self.streak.failed(now + after);
+        self.streak.failed(now, after);
     }
 }
 

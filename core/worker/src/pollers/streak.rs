@@ -9,6 +9,9 @@ use tokio::time::Instant;
 /// A poll that the server has kept waiting for so long was not refused: refusals come at once.
 const ACCEPTED_AFTER: Duration = Duration::from_secs(1);
 
+/// No rest is longer, whatever a policy of retries comes to.
+const REST_MAX: Duration = Duration::from_secs(3_600);
+
 /// What is known of the polls of one queue since one of them last succeeded.
 #[derive(Debug, Default)]
 pub(super) struct Streak {
@@ -39,11 +42,11 @@ impl Streak {
         (began == self.era).then(|| self.failures.saturating_add(1))
     }
 
-    /// One more failure. No poll begins before `rest_ends`.
-    pub(super) fn failed(&mut self, rest_ends: Instant) {
+    /// One more failure. No poll begins for so long.
+    pub(super) fn failed(&mut self, now: Instant, rest: Duration) {
         self.failures = self.failures.saturating_add(1);
         self.era.0 = self.era.0.wrapping_add(1);
-        self.rest_ends = Some(rest_ends);
+        self.rest_ends = Some(now + rest.min(REST_MAX));
         self.tried = None;
     }
 
@@ -93,7 +96,7 @@ mod tests {
         let mut streak = Streak::default();
         let first = streak.begin(now);
         assert_eq!(streak.failures_with(first), Some(1));
-        streak.failed(now + SECOND);
+        streak.failed(now, SECOND);
         streak
     }
 
@@ -131,7 +134,7 @@ mod tests {
         let mut streak = Streak::default();
         let (first, second, third) = (streak.begin(now), streak.begin(now), streak.begin(now));
         assert_eq!(streak.failures_with(first), Some(1));
-        streak.failed(now + SECOND);
+        streak.failed(now, SECOND);
         assert_eq!(streak.failures_with(second), None);
         streak.succeeded(third);
         assert_eq!(streak.allowed(5, 0, now), 0);
