@@ -104,10 +104,17 @@ async fn code_that_still_fits() {
 }
 
 #[tokio::test]
-async fn a_history_may_end_anywhere() {
+async fn a_history_may_end_anywhere_but_between_a_task_and_its_commands() {
     for length in 1..=10 {
         let events = events("r").into_iter().take(length).collect();
-        assert_eq!(replay(Code::Fits, events).await, Ok(()), "the first {length} events");
+        let replayed = replay(Code::Fits, events).await;
+        // A server writes a completed task and its commands at once: without any, it is a task that had none.
+        if [4, 9].contains(&length) {
+            let Err(ReplayError::Nondeterminism(text)) = replayed else { panic!("{replayed:?}") };
+            assert!(text.contains(&format!("event {length} of the history")), "{text}");
+        } else {
+            assert_eq!(replayed, Ok(()), "the first {length} events");
+        }
     }
 }
 
