@@ -68,7 +68,8 @@ impl Error {
         Self::new(Kind::Unreachable, Code::Unavailable, message, true).with_source(source)
     }
 
-    pub(crate) fn malformed(path: &str, source: prost::DecodeError) -> Self {
+    /// An answer that is not the message it should be.
+    pub fn malformed(path: &str, source: prost::DecodeError) -> Self {
         let message = format!("the answer to {path} cannot be decoded: {source}");
         Self::new(Kind::Malformed, Code::Internal, message, false).with_source(source)
     }

@@ -116,6 +116,11 @@ pub enum Reply {
         /// The client's error.
         message: String,
     },
+    /// `INVALID_ARGUMENT`: the server finds something wrong with the answer. It may have failed the task itself, or not.
+    Invalid {
+        /// What it says.
+        message: String,
+    },
     /// Anything else, after all retries.
     Failed {
         /// The client's error.

@@ -241,6 +241,7 @@ impl World {
             1 => Reply::UnhandledCommand,
             2 => Reply::TooLarge { message: "large".into() },
             3 => Reply::Failed { message: "failed".into() },
+            4 => Reply::Invalid { message: "wrong".into() },
             _ => {
                 let next = task.filter(|_| self.chance.one_in(4));
                 let task = next.map(|(ticket, run)| Box::new(self.some_task(ticket, &run)));

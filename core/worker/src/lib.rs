@@ -11,6 +11,7 @@ mod clock;
 mod conduct;
 mod config;
 mod counts;
+mod delivery;
 mod environment;
 mod error;
 mod grace;

@@ -2,21 +2,26 @@
 //! can be exchanged while calls are made.
 
 mod activities;
+mod deliver;
 mod life;
 mod nexus;
+mod tasks;
 mod workflows;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use outlast_client::{Client, Current, unique_name};
+use bytes::Bytes;
+use outlast_client::{CallOptions, Client, Current, Error, RetryKind, unique_name};
 use outlast_proto::temporal::api::common::v1::{WorkerVersionCapabilities, WorkerVersionStamp};
 use outlast_proto::temporal::api::deployment::v1::WorkerDeploymentOptions;
 use outlast_proto::temporal::api::enums::v1::{TaskQueueKind, WorkerVersioningMode};
 use outlast_proto::temporal::api::taskqueue::v1::TaskQueue;
+use prost::Message;
 use tokio::sync::watch;
 
-pub(crate) use workflows::{Accepted, WorkflowPoll};
+pub(crate) use tasks::Got;
+pub(crate) use workflows::Accepted;
 
 use crate::config::{Versioning, WorkerConfig};
 use crate::telemetry::WorkerMetrics;
@@ -113,6 +118,23 @@ impl Remote {
             build_id: build_id.clone(),
             worker_versioning_mode: mode.into(),
         })
+    }
+
+    /// Polls. The answer stays encoded: of a task that cannot be read, the token may be.
+    async fn poll(
+        &self,
+        path: &'static str,
+        request: &impl Message,
+        options: CallOptions,
+    ) -> Result<Bytes, Error> {
+        let options = CallOptions {
+            namespace: Some(self.namespace()),
+            task_queue: Some(self.config.task_queue.clone()),
+            retry: RetryKind::LongPoll,
+            ..options
+        };
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
+        self.client().call_bytes(service, method, request.encode_to_vec().into(), options).await
     }
 
     /// The worker's own task queue.

@@ -86,9 +86,15 @@ impl Run {
                 Reason::UnhandledCommand,
                 "Something happened to the workflow before it could close".to_owned(),
             ),
-            Reply::TooLarge { message } => return self.oversized(cause::GRPC_MESSAGE_TOO_LARGE, "", message),
+            Reply::TooLarge { message } => {
+                return self.undeliverable(cause::GRPC_MESSAGE_TOO_LARGE, "", message);
+            }
             Reply::PayloadsTooLarge { message } => {
-                return self.oversized(cause::PAYLOADS_TOO_LARGE, "PayloadsTooLarge", message);
+                return self.undeliverable(cause::PAYLOADS_TOO_LARGE, "PayloadsTooLarge", message);
+            }
+            Reply::Invalid { message } => {
+                let message = format!("The server refused the completion of the workflow task: {message}");
+                return self.undeliverable(cause::WORKFLOW_WORKER_UNHANDLED_FAILURE, "", message);
             }
             Reply::Failed { message } => (Reason::Fatal, message),
             Reply::Accepted { .. } => (Reason::Unspecified, String::new()),
@@ -98,8 +104,9 @@ impl Run {
         self.evict_if_done();
     }
 
-    /// The answer cannot be sent: the task fails, and code that says less may mend it.
-    fn oversized(&mut self, cause: i32, kind: &str, message: String) {
+    /// The answer is not taken and never will be: the task fails, so that people see why. Code that says something else may
+    /// mend it.
+    fn undeliverable(&mut self, cause: i32, kind: &str, message: String) {
         self.evict(Eviction { reason: Reason::Fatal, message: message.clone() });
         self.fail(cause, failure::application(&message, kind), message);
         self.evict_if_done();

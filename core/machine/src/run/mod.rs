@@ -79,9 +79,8 @@ enum Sent {
     Failure,
     /// A completion that fails the workflow, where code and history part.
     WorkflowFailure,
-    Answer {
-        failed: bool,
-    },
+    /// A legacy query's.
+    Answer,
 }
 
 impl Run {
@@ -425,12 +424,15 @@ impl Run {
                 self.accepted(now, task, reset_history_event_id, config);
             }
             (Sent::Completion, reply) => self.refused(reply),
-            (Sent::Answer { failed: false }, Reply::TooLarge { message }) => self.answer_too_large(message),
-            (sent @ (Sent::Failure | Sent::WorkflowFailure | Sent::Answer { .. }), reply) => {
+            (
+                Sent::WorkflowFailure,
+                reply @ (Reply::TooLarge { .. } | Reply::PayloadsTooLarge { .. } | Reply::Invalid { .. }),
+            ) => self.refused(reply),
+            (sent @ (Sent::Failure | Sent::WorkflowFailure | Sent::Answer), reply) => {
                 if matches!((sent, reply), (Sent::WorkflowFailure, Reply::Accepted { .. })) {
                     self.note_closed(now, Closed::Failed);
                 }
-                if matches!(sent, Sent::Answer { .. }) && self.workflow.is_over() {
+                if sent == Sent::Answer && self.workflow.is_over() {
                     self.evict_closed(config); // who asks again is answered from the beginning
                 }
                 self.done();

@@ -93,19 +93,9 @@ impl Run {
 
     pub(super) fn answer_legacy(&mut self, result: QueryResult) {
         let Some(held) = &self.task else { return };
-        let failed = matches!(result, QueryResult::Failed { .. });
         let answer = QueryAnswer { ticket: held.ticket, token: held.token.clone(), result };
-        self.phase = Phase::Reporting(Sent::Answer { failed });
+        self.phase = Phase::Reporting(Sent::Answer);
         self.out.push_back(Output::Answer(self.id.clone(), answer));
-    }
-
-    /// The answer did not fit: say so instead.
-    pub(super) fn answer_too_large(&mut self, message: String) {
-        let failure = failure::application(&format!("the answer to the query is too large: {message}"), "");
-        self.answer_legacy(QueryResult::Failed {
-            failure,
-            cause: super::fail::cause::GRPC_MESSAGE_TOO_LARGE,
-        });
     }
 }
 

@@ -119,6 +119,7 @@ impl Stage {
             "not-found" => self.reported(Reply::NotFound),
             "unhandled" => self.reported(Reply::UnhandledCommand),
             "too-large" => self.reported(Reply::TooLarge { message: "too large".into() }),
+            "invalid" => self.reported(Reply::Invalid { message: "wrong".into() }),
             "refuse" => self.reported(Reply::Failed { message: "refused".into() }),
             "local" => self.local(rest),
             "at" => self.now = Time::from_nanos((rest[0].parse::<f64>().unwrap() * 1e9) as i64),

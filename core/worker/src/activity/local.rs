@@ -12,6 +12,8 @@ use outlast_proto::coresdk::activity_task::{ActivityCancelReason, ActivityCancel
 use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
 use prost::Message;
 
+use crate::delivery::within_a_page;
+
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
     Start(RunId, LocalTask),
@@ -142,7 +144,7 @@ impl Locals {
         if running.reported {
             return;
         }
-        let encode = |failure: Option<Failure>| failure.map(|f| Bytes::from(f.encode_to_vec()));
+        let encode = |failure: Option<Failure>| failure.map(|f| within_a_page(f).encode_to_vec().into());
         let result = match status {
             Status::Completed(s) => LocalResult::Completed(s.result.map(|p| p.encode_to_vec().into())),
             Status::Failed(f) => LocalResult::Failed(encode(f.failure)),

@@ -13,13 +13,10 @@ use bytes::Bytes;
 use outlast_client::{Code, Error};
 use outlast_machine::io::{self, LocalName, LocalTask, RunId};
 use outlast_machine::time::Time;
-use outlast_proto::coresdk::activity_result::ActivityTaskFailedCause;
 use outlast_proto::coresdk::activity_result::activity_execution_result::Status;
 use outlast_proto::coresdk::activity_task::{ActivityTask, Cancel, activity_task::Variant};
 use outlast_proto::temporal::api::common::v1::Payload;
-use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
 use outlast_proto::temporal::api::workflowservice::v1::PollActivityTaskQueueResponse;
-use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use table::{BeatReply, Report};
@@ -28,10 +25,11 @@ use crate::calls::{Broken, Calls};
 use crate::clock::{Clock, instant, until};
 use crate::config::WorkerConfig;
 use crate::counts::Counts;
+use crate::delivery::Refusal;
 use crate::handout::Handout;
 use crate::permits::{Permit, Permits};
 use crate::remote::Remote;
-use crate::sizes::{self, SizeLimits};
+use crate::sizes::SizeLimits;
 use crate::telemetry::WorkerMetrics;
 use crate::worker::{NamespaceFacts, facts};
 use table::Started;
@@ -75,7 +73,7 @@ pub(crate) struct Surroundings {
 
 /// What a call of the loop came to.
 enum Done {
-    BeatTaken(Bytes, BeatReply),
+    BeatTaken(Bytes, Result<BeatReply, Refusal>),
     Reported(Bytes, Result<(), Error>),
     LocalSlot(Option<Permit>),
 }
@@ -170,8 +168,11 @@ impl Loop {
 
     fn done(&mut self, now: Time, done: Result<Done, Broken>) {
         match done {
-            Ok(Done::BeatTaken(token, reply)) => {
+            Ok(Done::BeatTaken(token, Ok(reply))) => {
                 self.table.handle(instant(), table::Input::BeatTaken(token, reply));
+            }
+            Ok(Done::BeatTaken(token, Err(refusal))) => {
+                self.table.handle(instant(), table::Input::BeatRefused(token, refusal));
             }
             Ok(Done::Reported(token, result)) => {
                 match result {
@@ -227,20 +228,16 @@ impl Loop {
         match output {
             table::Output::Cancel(token, cancel) => self.cancel(token, cancel),
             table::Output::Beat(token, details) => {
-                let size = details.iter().map(in_a_list).sum();
-                let checked = sizes::check_payload(self.sizes(), "the details of a heartbeat", size);
+                let limits = self.limits();
                 self.calls.start(async move {
-                    let reply = match checked {
-                        Ok(()) => remote.beat(token.clone(), details).await,
-                        Err(message) => refused(&remote, token.clone(), message).await,
-                    };
+                    let reply = remote.beat(token.clone(), details, limits).await;
                     Done::BeatTaken(token, reply)
                 });
             }
             table::Output::Report(token, report) => {
-                let report = fits(self.sizes(), report);
+                let limits = self.limits();
                 self.calls.start(async move {
-                    let result = remote.report_activity(token.clone(), report).await;
+                    let result = remote.report_activity(token.clone(), report, limits).await;
                     Done::Reported(token, result)
                 });
             }
@@ -248,7 +245,7 @@ impl Loop {
         }
     }
 
-    fn sizes(&self) -> SizeLimits {
+    fn limits(&self) -> SizeLimits {
         facts(&self.around.namespace).sizes
     }
 
@@ -288,42 +285,4 @@ impl Loop {
         self.around.tasks.push(token.clone(), ActivityTask { task_token: token, variant });
         self.table.handle(instant(), table::Input::Started(started));
     }
-}
-
-/// A result that the namespace would refuse is reported as the failure it is. The server shortens failures by itself.
-fn fits(limits: SizeLimits, report: Report) -> Report {
-    let size = match &report {
-        Report::Completed(Some(payload)) => in_a_list(payload),
-        Report::Completed(None) | Report::Failed { .. } | Report::Cancelled(_) => 0,
-    };
-    if let Report::Failed { failure, details, .. } = &report {
-        limits.warn.check_payloads(failure.as_ref().map_or(0, |failure| failure.encoded_len()));
-        limits.warn.check_payloads(details.iter().flatten().map(in_a_list).sum());
-    }
-    match sizes::check_payload(limits, "the result of an activity", size) {
-        Ok(()) => report,
-        Err(message) => too_large(message),
-    }
-}
-
-/// The bytes of a payload in the list of payloads that it is sent in.
-fn in_a_list(payload: &Payload) -> usize {
-    prost::encoding::message::encoded_len(1, payload)
-}
-
-/// A heartbeat whose details the namespace would refuse ends the attempt. What the code does from then on is lost, so
-/// it is told to stop.
-async fn refused(remote: &Remote, token: Bytes, message: String) -> BeatReply {
-    if let Err(error) = remote.report_activity(token, too_large(message)).await {
-        tracing::warn!(%error, "that the details of a heartbeat are too large did not reach the server");
-    }
-    BeatReply { cancel_requested: true, ..Default::default() }
-}
-
-fn too_large(message: String) -> Report {
-    let info = ApplicationFailureInfo { r#type: "PayloadsTooLarge".into(), ..Default::default() };
-    let failure_info = Some(FailureInfo::ApplicationFailureInfo(info));
-    let failure = Failure { message, failure_info, ..Default::default() };
-    let cause = ActivityTaskFailedCause::PayloadsTooLarge.into();
-    Report::Failed { failure: Some(Box::new(failure)), cause, details: None }
 }

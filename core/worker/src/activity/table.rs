@@ -12,6 +12,7 @@ use outlast_proto::coresdk::activity_task::{ActivityCancelReason, ActivityCancel
 use outlast_proto::temporal::api::common::v1::{Payload, Payloads};
 use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
 
+use crate::delivery::Refusal;
 use crate::grace::Grace;
 use crate::throttle::{Ending, HeartbeatThrottle, heartbeat_interval};
 
@@ -39,6 +40,8 @@ pub(crate) enum Input {
     Beat(Bytes, Vec<Payload>),
     /// The answer to [`Output::Beat`].
     BeatTaken(Bytes, BeatReply),
+    /// The same: the details of [`Output::Beat`] will never be taken.
+    BeatRefused(Bytes, Refusal),
     /// The language is done with it.
     Completed(Bytes, Box<Status>),
     /// [`Output::Report`] was taken, or given up.
@@ -52,7 +55,7 @@ pub(crate) enum Input {
 pub(crate) enum Output {
     /// Tell the language. At most once for each activity.
     Cancel(Bytes, Cancel),
-    /// Tell the server that the activity is alive; [`Input::BeatTaken`] must follow.
+    /// Tell the server that the activity is alive; [`Input::BeatTaken`] or [`Input::BeatRefused`] must follow.
     Beat(Bytes, Vec<Payload>),
     /// Tell the server how it went; [`Input::Reported`] must follow.
     Report(Bytes, Report),
@@ -81,7 +84,7 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 enum Phase {
     Running,
-    /// The server has forgotten it; what the language will say is not sent.
+    /// The server has forgotten it, or knows already how it ended; what the language will say is not sent.
     Gone,
     /// The last heartbeat is on its way, the report follows.
     Flushing(Report),
@@ -156,8 +159,9 @@ impl Table {
             Input::Started(started) => self.started(now, started),
             Input::Beat(token, details) => self.beat(now, token, details),
             Input::BeatTaken(token, reply) => self.beat_taken(now, token, reply),
+            Input::BeatRefused(token, refusal) => self.beat_refused(now, token, &refusal),
             Input::Completed(token, status) => self.completed(token, *status),
-            Input::Reported(token) => self.remove(token),
+            Input::Reported(token) => self.reported(token),
             Input::ShutDown(grace) => {
                 self.grace = Grace::until(grace.and_then(|grace| now.checked_add(grace)));
             }
@@ -230,6 +234,34 @@ impl Table {
             Phase::Reporting => {}
         }
         self.arm(&token);
+    }
+
+    /// Ends the attempt: without a heartbeat it would time out. What the code does from then on is lost, so it is told to
+    /// stop. An attempt that is cancelled is so all the same.
+    fn beat_refused(&mut self, now: Instant, token: Bytes, refusal: &Refusal) {
+        let Some(entry) = self.entries.get_mut(&token) else { return };
+        if !matches!(entry.phase, Phase::Running) {
+            return self.beat_taken(now, token, BeatReply::default());
+        }
+        // What was to be sent after this one is of no use any more.
+        let _ = entry.throttle.answered(now);
+        entry.phase = Phase::Gone;
+        let (failure, cause) = refusal.of_heartbeat();
+        let report = Report::Failed { failure: Some(Box::new(failure)), cause, details: None };
+        self.out.push_back(Output::Report(token.clone(), report));
+        self.cancel(
+            &token,
+            ActivityCancelReason::Cancelled,
+            BeatReply { cancel_requested: true, ..Default::default() },
+        );
+        self.arm(&token);
+    }
+
+    /// Of an attempt that ended before its code did, the language is not done yet.
+    fn reported(&mut self, token: Bytes) {
+        if self.entries.get(&token).is_some_and(|entry| !matches!(entry.phase, Phase::Gone)) {
+            self.remove(token);
+        }
     }
 
     fn completed(&mut self, token: Bytes, status: Status) {

@@ -76,6 +76,36 @@ fn a_result_is_reported_and_then_the_slot_is_free() {
 }
 
 #[test]
+fn a_heartbeat_that_is_refused_ends_the_attempt_and_its_code_is_told_to_stop() {
+    let mut table = running(None, Some(10));
+    assert_eq!(beat(&mut table, 1, "much"), [Output::Beat(token(), details("much"))]);
+    table.handle(at(2), Input::BeatRefused(token(), Refusal::TooLarge { bytes: 5 }));
+    let outputs = out(&mut table);
+    let [Output::Report(_, Report::Failed { failure: Some(failure), .. }), cancel] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(failure.message, "GRPC Message too large: a heartbeat takes 5 bytes");
+    assert_eq!(reason(cancel), Some(ActivityCancelReason::Cancelled));
+    table.handle(at(3), Input::Reported(token()));
+    assert_eq!(out(&mut table), [], "the language is not done yet");
+    assert_eq!(beat(&mut table, 4, "more"), []);
+    table.handle(at(5), Input::Completed(token(), Box::new(cancelled())));
+    assert_eq!(out(&mut table), [Output::Done(token())], "and what it says is not sent");
+}
+
+#[test]
+fn an_activity_that_is_cancelled_is_so_although_its_last_heartbeat_is_refused() {
+    let mut table = running(None, Some(10));
+    beat(&mut table, 1, "a");
+    beat(&mut table, 1, "much");
+    taken(&mut table, 2, BeatReply { cancel_requested: true, ..BeatReply::default() });
+    table.handle(at(3), Input::Completed(token(), Box::new(cancelled())));
+    assert_eq!(out(&mut table), [Output::Beat(token(), details("much"))]);
+    table.handle(at(4), Input::BeatRefused(token(), Refusal::TooLarge { bytes: 5 }));
+    assert_eq!(out(&mut table), [Output::Report(token(), Report::Cancelled(None))]);
+}
+
+#[test]
 fn the_first_heartbeat_goes_out_at_once_and_the_latest_after_the_interval() {
     let mut table = running(None, Some(10));
     assert_eq!(beat(&mut table, 1, "one"), [Output::Beat(token(), details("one"))]);

@@ -2,7 +2,7 @@
 //! the language.
 
 mod json;
-mod older;
+pub(crate) mod older;
 mod table;
 
 use std::collections::BTreeMap;

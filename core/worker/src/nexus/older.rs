@@ -12,7 +12,7 @@ use super::json;
 pub(super) const TYPE: &str = "temporal.api.failure.v1.Failure";
 
 /// A failure of the handler.
-pub(super) fn error(failure: Failure) -> HandlerError {
+pub(crate) fn error(failure: Failure) -> HandlerError {
     let (error_type, retry_behavior) = match &failure.failure_info {
         Some(FailureInfo::NexusHandlerFailureInfo(info)) => (info.r#type.clone(), info.retry_behavior),
         Some(_) | None => ("INTERNAL".into(), 0),
@@ -21,7 +21,7 @@ pub(super) fn error(failure: Failure) -> HandlerError {
 }
 
 /// An answer, in which an operation may have failed.
-pub(super) fn response(mut response: Response) -> Response {
+pub(crate) fn response(mut response: Response) -> Response {
     if let Some(response::Variant::StartOperation(start)) = &mut response.variant {
         start.variant = start.variant.take().map(|variant| match variant {
             Started::Failure(failure) => failed(failure),

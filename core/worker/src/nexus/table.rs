@@ -10,7 +10,6 @@ use outlast_proto::coresdk::nexus::{CancelNexusTask, NexusTaskCancelReason};
 use outlast_proto::temporal::api::failure::v1::Failure;
 use outlast_proto::temporal::api::nexus::v1::{HandlerError, Response, response};
 
-use super::older;
 use crate::grace::Grace;
 
 /// What a request asks for: its answer must be of the same kind.
@@ -56,9 +55,21 @@ pub(crate) enum Output {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Report {
-    Completed { response: Box<Response>, poller_group: String },
-    Error { error: Box<HandlerError>, poller_group: String },
-    Failure { failure: Box<Failure>, poller_group: String },
+    /// `older`: failures take the older form when they are sent.
+    Completed {
+        response: Box<Response>,
+        poller_group: String,
+        older: bool,
+    },
+    Error {
+        error: Box<HandlerError>,
+        poller_group: String,
+    },
+    Failure {
+        failure: Box<Failure>,
+        poller_group: String,
+        older: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -123,17 +134,13 @@ impl Table {
         let report = match status {
             Status::AckCancel(_) => return self.remove(token),
             Status::Completed(response) if entry.kind.fits(&response) => {
-                let response = if entry.failures { response } else { older::response(response) };
-                Report::Completed { response: Box::new(response), poller_group }
+                Report::Completed { response: Box::new(response), poller_group, older: !entry.failures }
             }
             Status::Completed(_) => Report::Error { error: Box::new(wrong_kind(entry.kind)), poller_group },
             #[expect(deprecated, reason = "languages that answer in the older form")]
             Status::Error(error) => Report::Error { error: Box::new(error), poller_group },
-            Status::Failure(failure) if entry.failures => {
-                Report::Failure { failure: Box::new(failure), poller_group }
-            }
             Status::Failure(failure) => {
-                Report::Error { error: Box::new(older::error(failure)), poller_group }
+                Report::Failure { failure: Box::new(failure), poller_group, older: !entry.failures }
             }
         };
         entry.reporting = true;

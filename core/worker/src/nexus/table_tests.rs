@@ -44,7 +44,8 @@ fn error(outputs: &[Output]) -> &HandlerError {
 #[test]
 fn an_answer_is_reported_and_then_the_slot_is_free() {
     let mut table = running(Kind::Start, true);
-    let report = Report::Completed { response: Box::new(start_response()), poller_group: "g".into() };
+    let report =
+        Report::Completed { response: Box::new(start_response()), poller_group: "g".into(), older: false };
     assert_eq!(
         completed(&mut table, 1, Status::Completed(start_response())),
         [Output::Report(token(), report)]
@@ -109,13 +110,11 @@ fn a_failure_takes_the_form_that_the_caller_understands() {
         })),
         ..Default::default()
     };
-    let mut newer = running(Kind::Start, true);
-    let report = Report::Failure { failure: Box::new(failure()), poller_group: "g".into() };
-    assert_eq!(completed(&mut newer, 1, Status::Failure(failure())), [Output::Report(token(), report)]);
-
-    let mut older = running(Kind::Start, false);
-    let outputs = completed(&mut older, 1, Status::Failure(failure()));
-    let error = error(&outputs);
-    assert_eq!(error.error_type, "NOT_FOUND");
-    assert_eq!(error.failure.as_ref().unwrap().message, "no");
+    for understands in [true, false] {
+        let mut table = running(Kind::Start, understands);
+        let outputs = completed(&mut table, 1, Status::Failure(failure()));
+        let (failure, poller_group) = (Box::new(failure()), "g".into());
+        let report = Report::Failure { failure, poller_group, older: !understands };
+        assert_eq!(outputs, [Output::Report(token(), report)]);
+    }
 }

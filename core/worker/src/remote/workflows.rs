@@ -6,17 +6,15 @@ use outlast_machine::io::{Fetch, FetchFailed, Page, QueryAnswer, QueryResult, Ta
 use outlast_proto::lens::api as lens;
 use outlast_proto::temporal::api::common::v1::{Payload, Payloads, WorkflowExecution};
 use outlast_proto::temporal::api::enums::v1::{QueryResultType, TaskQueueKind, WorkflowTaskFailedCause};
-use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
-use outlast_proto::temporal::api::workflowservice::v1 as api;
+use outlast_proto::temporal::api::failure::v1::Failure;
+use outlast_proto::temporal::api::workflowservice::v1::{self as api, workflow_service as path};
 use prost::Message;
 
+use super::tasks::{Got, read};
 use super::{Remote, queue, wire};
+use crate::delivery::{Delivery, PAGE, Refusal, application, shorten_answers};
 use crate::pollers::Polled;
-
-const SERVICE: &str = "temporal.api.workflowservice.v1.WorkflowService";
-
-/// What commands one message may carry, in bytes. Servers take four megabytes; what else is in it needs little of them.
-const PAGE: usize = 3_670_016;
+use crate::sizes::SizeLimits;
 
 /// Commands in their order, in lists that fit a message. One that fits none is alone: the server will say so.
 fn in_pages(commands: Vec<lens::Command>) -> Vec<Vec<lens::Command>> {
@@ -36,16 +34,7 @@ fn in_pages(commands: Vec<lens::Command>) -> Vec<Vec<lens::Command>> {
     pages
 }
 
-/// A task as a poll gave it.
-#[derive(Debug)]
-pub(crate) enum WorkflowPoll {
-    Task(Box<lens::PollWorkflowTaskQueueResponse>),
-    /// A message that cannot be read, but for its token.
-    Unreadable {
-        token: Bytes,
-        problem: String,
-    },
-}
+type WorkflowPoll = Got<lens::PollWorkflowTaskQueueResponse>;
 
 /// What the server gave with its reply to a completed task.
 #[derive(Debug)]
@@ -77,15 +66,8 @@ impl Remote {
             deployment_options: self.deployment(),
             ..Default::default()
         };
-        let options = CallOptions {
-            namespace: Some(self.namespace()),
-            task_queue: Some(self.config.task_queue.clone()),
-            retry: outlast_client::RetryKind::LongPoll,
-            ..options
-        };
-        let request = request.encode_to_vec().into();
-        let answer = self.client().call_bytes(SERVICE, "PollWorkflowTaskQueue", request, options).await?;
-        let polled = read_poll(answer);
+        let answer = self.poll(path::POLL_WORKFLOW_TASK_QUEUE, &request, options).await?;
+        let polled = read_poll(answer)?;
         match &polled.task {
             Some(_) => self.metrics.workflow_polls_succeeded.add(1),
             None => self.metrics.workflow_polls_empty.add(1),
@@ -125,25 +107,51 @@ impl Remote {
         if pages && request.encoded_len() > PAGE {
             self.commands_ahead(&mut request).await?;
         }
-        let answer = self.client().respond_workflow_task_completed(&request, CallOptions::default()).await?;
+        let answer = self.send_completion(&mut request).await?;
         let mut activities = Vec::with_capacity(answer.activity_tasks.len());
         for task in answer.activity_tasks {
-            match api::PollActivityTaskQueueResponse::decode(task) {
-                Ok(task) => activities.push(task),
-                Err(problem) => {
-                    tracing::error!(%problem, "an eager activity task cannot be read; it will time out")
+            match read::<api::PollActivityTaskQueueResponse>(path::RESPOND_WORKFLOW_TASK_COMPLETED, task) {
+                Ok(Got::Task(task)) => activities.push(*task),
+                Ok(Got::Unreadable { token, problem }) => self.refuse_activity(token, &problem).await,
+                Err(error) => {
+                    tracing::error!(%error, "an eager activity task cannot be read; it will time out")
                 }
             }
         }
-        let task = match answer.workflow_task.and_then(|task| read_poll(task).task) {
-            Some(WorkflowPoll::Task(task)) => Some(task),
-            Some(WorkflowPoll::Unreadable { token, problem }) => {
-                self.refuse(token, &problem).await;
+        let task = match answer.workflow_task.map(read_poll).transpose() {
+            Ok(polled) => match polled.and_then(|polled| polled.task) {
+                Some(Got::Task(task)) => Some(task),
+                Some(Got::Unreadable { token, problem }) => {
+                    self.refuse(token, &problem).await;
+                    None
+                }
+                None => None,
+            },
+            Err(error) => {
+                tracing::error!(%error, "the next workflow task of a run cannot be read; it will time out");
                 None
             }
-            None => None,
         };
         Ok(Accepted { task, activities, reset_history_event_id: answer.reset_history_event_id })
+    }
+
+    /// Sends a completion. One that is too large goes again without its large answers to queries: those who asked hear that
+    /// they were too large, and the workflow, which is not to blame, goes on.
+    async fn send_completion(
+        &self,
+        request: &mut lens::RespondWorkflowTaskCompletedRequest,
+    ) -> Result<lens::RespondWorkflowTaskCompletedResponse, Error> {
+        let client = self.client();
+        let error = match client.respond_workflow_task_completed(request, CallOptions::default()).await {
+            Err(error) if error.kind == Kind::TooLarge => error,
+            answer => return answer,
+        };
+        let bytes = request.encoded_len();
+        if !shorten_answers(request.query_results.values_mut()) {
+            return Err(error);
+        }
+        tracing::warn!(bytes, %error, "The answers to queries of a workflow task are too large; failures that say so go in their place");
+        client.respond_workflow_task_completed(request, CallOptions::default()).await
     }
 
     /// Sends the commands of an answer in pages of their own. What is left is the last page, with everything else.
@@ -212,7 +220,8 @@ impl Remote {
         }
     }
 
-    pub(crate) async fn fail(&self, failed: TaskFailure) -> Result<(), Error> {
+    /// Fails a workflow task.
+    pub(crate) async fn fail(&self, failed: TaskFailure, limits: SizeLimits) -> Result<(), Error> {
         let failure = Failure::decode(failed.failure).unwrap_or_else(|problem| {
             application(&format!("a workflow task failed, and its failure cannot be read: {problem}"))
         });
@@ -228,7 +237,7 @@ impl Remote {
             deployment_options: self.deployment(),
             ..Default::default()
         };
-        self.client().respond_workflow_task_failed(&request, CallOptions::default()).await.map(|_| ())
+        self.deliver(Delivery::WorkflowTaskFailed(Box::new(request)), limits).await
     }
 
     /// Fails a task that cannot be read, so that people see why, instead of a timeout.
@@ -236,7 +245,7 @@ impl Remote {
         tracing::error!(problem, "a workflow task cannot be read");
         let failed = TaskFailure {
             ticket: outlast_machine::io::Ticket(0),
-            token,
+            token: token.clone(),
             cause: WorkflowTaskFailedCause::WorkflowWorkerUnhandledFailure.into(),
             failure: application(&format!("the workflow task cannot be read: {problem}"))
                 .encode_to_vec()
@@ -244,30 +253,23 @@ impl Remote {
             workflow_type: Bytes::new(),
             history_size_bytes: 0,
         };
-        if let Err(error) = self.fail(failed).await {
-            tracing::warn!(%error, "that a workflow task cannot be read could not be told");
+        let Err(error) = self.fail(failed, SizeLimits::default()).await else { return };
+        // The server knows the token of a query by another name. What of the message says so may be what is damaged.
+        let failure = application(&format!("the query cannot be read: {problem}")).encode_to_vec().into();
+        let request = self.query_answer(token, QueryResult::Failed { failure, cause: 0 });
+        let answer = Delivery::QueryAnswered(Box::new(request));
+        if Refusal::of(&error, 0).is_none() && error.code != Code::NotFound {
+            tracing::warn!(%error, "that a workflow task cannot be read did not reach the server");
+        } else if let Err(error) = self.deliver(answer, SizeLimits::default()).await {
+            tracing::warn!(%error, "the server knows the token of what cannot be read neither as a task's nor as a query's");
         }
     }
 
-    /// Answers a legacy query; an answer that is too large becomes a failure that says so.
-    pub(crate) async fn answer(&self, answer: QueryAnswer) -> Result<(), Error> {
+    /// Answers a legacy query.
+    pub(crate) async fn answer(&self, answer: QueryAnswer, limits: SizeLimits) -> Result<(), Error> {
         let QueryAnswer { token, result, .. } = answer;
-        let request = self.query_answer(token.clone(), result);
-        let said = self.client().respond_query_task_completed(&request, CallOptions::default()).await;
-        let error = match said {
-            Ok(_) => return Ok(()),
-            Err(error) if error.code == Code::NotFound => return Ok(()),
-            Err(error) => error,
-        };
-        if error.kind != Kind::TooLarge {
-            return Err(error);
-        }
-        let failed = QueryResult::Failed {
-            failure: application(&error.to_string()).encode_to_vec().into(),
-            cause: WorkflowTaskFailedCause::GrpcMessageTooLarge.into(),
-        };
-        let request = self.query_answer(token, failed);
-        self.client().respond_query_task_completed(&request, CallOptions::default()).await.map(|_| ())
+        let request = self.query_answer(token, result);
+        self.deliver(Delivery::QueryAnswered(Box::new(request)), limits).await
     }
 
     fn query_answer(&self, task_token: Bytes, result: QueryResult) -> api::RespondQueryTaskCompletedRequest {
@@ -300,36 +302,15 @@ impl Remote {
     }
 }
 
-/// Only the token of a task: what can be read of a message that is damaged further in.
-#[derive(Clone, PartialEq, Message)]
-struct TokenOnly {
-    #[prost(bytes = "bytes", tag = "1")]
-    token: Bytes,
-}
-
-fn read_poll(answer: Bytes) -> Polled<WorkflowPoll> {
-    match lens::PollWorkflowTaskQueueResponse::decode(answer.clone()) {
-        Ok(task) => {
-            let suggestion =
-                task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
-            let backlog = u64::try_from(task.backlog_count_hint).ok();
-            let task = (!task.task_token.is_empty()).then(|| WorkflowPoll::Task(Box::new(task)));
-            Polled { task, suggestion, backlog }
-        }
-        Err(problem) => {
-            let token = TokenOnly::decode(answer).map(|known| known.token).unwrap_or_default();
-            let task = Some(WorkflowPoll::Unreadable { token, problem: problem.to_string() });
-            Polled { task, suggestion: None, backlog: None }
-        }
-    }
-}
-
-fn application(message: &str) -> Failure {
-    Failure {
-        message: message.to_owned(),
-        failure_info: Some(FailureInfo::ApplicationFailureInfo(ApplicationFailureInfo::default())),
-        ..Default::default()
-    }
+fn read_poll(answer: Bytes) -> Result<Polled<WorkflowPoll>, Error> {
+    let got: WorkflowPoll = read(path::POLL_WORKFLOW_TASK_QUEUE, answer)?;
+    let Got::Task(task) = got else {
+        return Ok(Polled { task: Some(got), suggestion: None, backlog: None });
+    };
+    let suggestion = task.poller_scaling_decision.map(|decision| decision.poll_request_delta_suggestion);
+    let backlog = u64::try_from(task.backlog_count_hint).ok();
+    let task = (!task.task_token.is_empty()).then_some(Got::Task(task));
+    Ok(Polled { task, suggestion, backlog })
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::heartbeat::{self, Vitals};
 use crate::permits::Permits;
 use crate::poll::{Polling, Queue, deliver};
 use crate::pollers::{self, Polled, PollerBehavior};
-use crate::remote::{Remote, WorkflowPoll};
+use crate::remote::{Got, Remote};
 use crate::sizes::SizeLimits;
 use crate::slots::{Boxed, SlotKind};
 use crate::telemetry::{Gauge, Metrics, PollerType, WorkerMetrics};
@@ -188,10 +188,10 @@ impl Starting {
         self.polls.spawn(alarm.guard(async move {
             let take = |task, permit| match task {
                 // Without its loop the worker has ended, and the server will give the task to another.
-                WorkflowPoll::Task(task) => {
+                Got::Task(task) => {
                     let _ = shards.task(task, permit);
                 }
-                WorkflowPoll::Unreadable { token, problem } => {
+                Got::Unreadable { token, problem } => {
                     let remote = remote.clone();
                     tokio::spawn(async move {
                         remote.refuse(token, &problem).await;
@@ -215,11 +215,21 @@ impl Starting {
         });
         let (polling, inbox, tasks) = (half.polling.subscribe(), half.inbox.clone(), half.tasks.clone());
         let rate = config.max_worker_activities_per_second;
+        let remote = self.remote.clone();
         let (alarm, replaced) = (self.alarm.clone(), self.remote.replaced());
         self.polls.spawn(alarm.guard(async move {
-            let take = |task, permit| {
+            let take = |task, permit| match task {
                 // Without its loop the worker has ended, and the server will give the task to another.
-                let _ = inbox.send(activity::Arrival::Task { task, permit, eager: false });
+                Got::Task(task) => {
+                    let _ = inbox.send(activity::Arrival::Task { task, permit, eager: false });
+                }
+                Got::Unreadable { token, problem } => {
+                    let remote = remote.clone();
+                    tokio::spawn(async move {
+                        remote.refuse_activity(token, &problem).await;
+                        drop(permit);
+                    });
+                }
             };
             if let Err(error) = deliver(polling, replaced, || vec![queue()], rate, take).await {
                 tasks.fail(error.to_string());
@@ -236,11 +246,21 @@ impl Starting {
             Box::pin(async move { counts.nexus_polls.counted(clock, remote.poll_nexus(options)).await })
         });
         let (polling, inbox, tasks) = (half.polling.subscribe(), half.inbox.clone(), half.tasks.clone());
+        let remote = self.remote.clone();
         let (alarm, replaced) = (self.alarm.clone(), self.remote.replaced());
         self.polls.spawn(alarm.guard(async move {
-            let take = |task, permit| {
+            let take = |task, permit| match task {
                 // Without its loop the worker has ended, and the server will give the task to another.
-                let _ = inbox.send(nexus::Arrival::Task(task, permit));
+                Got::Task(task) => {
+                    let _ = inbox.send(nexus::Arrival::Task(task, permit));
+                }
+                Got::Unreadable { token, problem } => {
+                    let remote = remote.clone();
+                    tokio::spawn(async move {
+                        remote.refuse_nexus(token, &problem).await;
+                        drop(permit);
+                    });
+                }
             };
             if let Err(error) = deliver(polling, replaced, || vec![queue()], None, take).await {
                 tasks.fail(error.to_string());

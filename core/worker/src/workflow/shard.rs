@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use outlast_client::{Code, Error, Kind};
 use outlast_machine::io::{
-    Eviction, FetchFailed, Input, Output, Page, QueryResult, Reply, RunId, Source, Task, TaskCompletion,
-    Ticket,
+    Eviction, FetchFailed, Input, Output, Page, Reply, RunId, Source, Task, TaskCompletion, Ticket,
 };
 use outlast_machine::shard::Shard;
 use outlast_proto::lens::api;
@@ -17,6 +16,7 @@ use super::held::Held;
 use super::{Arrival, Eager, Surroundings};
 use crate::activity;
 use crate::calls::{Broken, Calls};
+use crate::delivery::GRPC_TOO_LARGE;
 use crate::permits::Permit;
 use crate::remote::Accepted;
 use crate::sizes;
@@ -26,7 +26,7 @@ use crate::worker::{NamespaceFacts, facts};
 enum Done {
     Page(RunId, Result<Page, FetchFailed>),
     Completed { run: RunId, ticket: Ticket, closes: bool, reply: Result<Accepted, Error>, eager: Vec<Permit> },
-    Told(RunId, Result<(), Error>),
+    Told(RunId, &'static str, Result<(), Error>),
     Oversized(RunId, String),
 }
 
@@ -146,15 +146,16 @@ impl Loop {
             Output::Complete(run, done) => self.complete(run, *done),
             Output::Fail(run, failed) => {
                 self.held.fails(self.around.clock.now(), &run, &failed);
-                facts(&self.around.namespace).sizes.warn.check_payloads(failed.failure.len());
-                self.calls.start(async move { Done::Told(run, remote.fail(failed).await) });
+                let limits = facts(&self.around.namespace).sizes;
+                self.calls.start(async move {
+                    Done::Told(run, "the failure of a workflow task", remote.fail(failed, limits).await)
+                });
             }
             Output::Answer(run, answer) => {
-                if let QueryResult::Answered(Some(payload)) = &answer.result {
-                    let in_a_list = prost::encoding::bytes::encoded_len(1, payload);
-                    facts(&self.around.namespace).sizes.warn.check_payloads(in_a_list);
-                }
-                self.calls.start(async move { Done::Told(run, remote.answer(answer).await) });
+                let limits = facts(&self.around.namespace).sizes;
+                self.calls.start(async move {
+                    Done::Told(run, "the answer to a query", remote.answer(answer, limits).await)
+                });
             }
             Output::Done(ticket) => self.held.done(ticket),
             Output::Forgotten(run, eviction) => self.forgotten(&run, eviction),
@@ -196,7 +197,10 @@ impl Loop {
             Ok(Done::Oversized(run, message)) => {
                 Some(Input::Reported(run, Reply::PayloadsTooLarge { message }))
             }
-            Ok(Done::Told(run, result)) => Some(Input::Reported(run, told(result))),
+            Ok(Done::Told(run, what, result)) => {
+                let reply = told(&run, what, result);
+                Some(Input::Reported(run, reply))
+            }
             Ok(Done::Completed { run, ticket, closes, reply, eager }) => {
                 if closes && reply.is_ok() {
                     self.held.closed(&run);
@@ -266,19 +270,27 @@ fn not_taken(run: &RunId, error: &str) {
     tracing::warn!(run_id = %run, error, "Error while completing workflow activation");
 }
 
-fn told(result: Result<(), Error>) -> Reply {
-    match result {
-        Ok(()) => Reply::Accepted { task: None, reset_history_event_id: 0 },
-        Err(error) => refused(error),
+fn told(run: &RunId, what: &str, result: Result<(), Error>) -> Reply {
+    let error = match result {
+        Ok(()) => return Reply::Accepted { task: None, reset_history_event_id: 0 },
+        Err(error) => error,
+    };
+    match error.code {
+        Code::NotFound => {
+            tracing::warn!(run_id = %run, what, %error, "a workflow task was over before its answer came");
+        }
+        _ => tracing::warn!(run_id = %run, what, %error, "an answer did not reach the server"),
     }
+    refused(error)
 }
 
 fn refused(error: Error) -> Reply {
     let message = error.to_string();
     match (error.kind, error.code) {
-        (Kind::TooLarge, _) => Reply::TooLarge { message },
+        (Kind::TooLarge, _) => Reply::TooLarge { message: GRPC_TOO_LARGE.to_owned() },
         (_, Code::NotFound) => Reply::NotFound,
         (_, Code::InvalidArgument) if message.contains("UnhandledCommand") => Reply::UnhandledCommand,
+        (_, Code::InvalidArgument) => Reply::Invalid { message },
         _ => Reply::Failed { message },
     }
 }

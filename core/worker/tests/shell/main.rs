@@ -9,6 +9,7 @@ mod ending;
 mod nexus;
 mod refusals;
 mod replays;
+mod reports;
 mod server;
 mod settling;
 mod sizes;

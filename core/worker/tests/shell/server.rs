@@ -27,6 +27,9 @@ impl Answer {
     }
 }
 
+/// The largest request that is taken, as with servers written in Go.
+const MESSAGE_MAX: usize = 4 << 20;
+
 #[derive(Default)]
 pub struct Server {
     state: Mutex<State>,
@@ -40,6 +43,8 @@ struct State {
     /// What calls of a method are answered, in order; the last one stays.
     answers: BTreeMap<String, VecDeque<Answer>>,
     calls: BTreeMap<String, VecDeque<Bytes>>,
+    /// All calls that tell something of a task, in order.
+    told: Vec<(String, Bytes)>,
     polls_ended: bool,
     dropped_polls: usize,
 }
@@ -93,6 +98,11 @@ impl Server {
         self.state.lock().unwrap().calls.get(method).map_or(0, VecDeque::len)
     }
 
+    /// What was told of tasks, in order.
+    pub fn told(&self) -> Vec<(String, Bytes)> {
+        self.state.lock().unwrap().told.clone()
+    }
+
     /// How many polls the worker gave up waiting for.
     pub fn dropped_polls(&self) -> usize {
         self.state.lock().unwrap().dropped_polls
@@ -138,7 +148,16 @@ impl Service for Handle {
         Box::pin(async move {
             let answer = {
                 let mut state = server.state.lock().unwrap();
+                let size = request.len();
+                if method.starts_with("Respond") || method.starts_with("RecordActivity") {
+                    state.told.push((method.clone(), request.clone()));
+                }
                 state.calls.entry(method.clone()).or_default().push_back(request);
+                if size > MESSAGE_MAX {
+                    server.changed.notify_waiters();
+                    let text = format!("grpc: received message larger than max ({size} vs. {MESSAGE_MAX})");
+                    return Err(Status::new(Code::ResourceExhausted, text));
+                }
                 match state.answers.get_mut(&method) {
                     Some(answers) if answers.len() > 1 => answers.pop_front(),
                     Some(answers) => answers.front().map(|answer| match answer {

@@ -22,7 +22,7 @@ fn namespace(info: NamespaceInfo) -> api::DescribeNamespaceResponse {
     api::DescribeNamespaceResponse { namespace_info: Some(info), ..Default::default() }
 }
 
-fn result(bytes: usize) -> Command {
+pub fn result(bytes: usize) -> Command {
     let payload = Payload { data: vec![0; bytes].into(), ..Default::default() };
     Command::CompleteWorkflowExecution(CompleteWorkflowExecution { result: Some(payload) })
 }
