@@ -155,6 +155,24 @@ async def test_cancellation_that_nobody_asked_for_is_refused(opened: Open) -> No
     assert await opened.workflow.result() == 3
 
 
+async def test_what_is_too_large_for_a_message_is_told_to_the_client_and_the_activity_stays_open(opened: Open) -> None:
+    handle = await opened.activity()
+    much = "x" * 5 * 1024 * 1024
+    calls = (
+        handle.heartbeat(much),
+        handle.complete(much),
+        handle.fail(ApplicationError(much)),
+        handle.fail(ApplicationError("again"), last_heartbeat_details=[much]),
+        handle.report_cancellation(much),
+    )
+    for call in calls:
+        with pytest.raises(RPCError, match="larger than max") as refused:
+            await call
+        assert refused.value.status == RPCStatusCode.RESOURCE_EXHAUSTED
+    await handle.complete(4)
+    assert await opened.workflow.result() == 4
+
+
 async def test_a_token_of_nonsense_is_an_invalid_argument(client: Client) -> None:
     with pytest.raises(RPCError) as refused:
         await client.get_async_activity_handle(task_token=b"nonsense").complete(1)

@@ -161,10 +161,14 @@ impl Delivery {
                 request.last_heartbeat_details = request.last_heartbeat_details.filter(may_stay);
                 Self::ActivityFailed(request)
             }
-            Self::ActivityCanceled(mut request) => {
-                request.details = None;
-                Self::ActivityCanceled(request)
-            }
+            Self::ActivityCanceled(mut request) => match refusal {
+                Refusal::Payloads(_) | Refusal::TooLarge { .. } => {
+                    request.details = None;
+                    Self::ActivityCanceled(request)
+                }
+                // Mostly nobody asked for it to be cancelled.
+                Refusal::Invalid(_) => Self::ActivityFailed(Box::new(no_cancellation(*request, refusal))),
+            },
             Self::NexusCompleted { request, older } => nexus::answer(*request, older, refusal),
             Self::NexusFailed { mut request, older } => {
                 request.failure = request.failure.map(|failure| refusal.mend(failure, what));
@@ -192,6 +196,25 @@ fn no_result(
     api::RespondActivityTaskFailedRequest {
         task_token: request.task_token,
         failure: Some(refusal.failure("the result of an activity")),
+        identity: request.identity,
+        namespace: request.namespace,
+        resource_id: request.resource_id,
+        last_heartbeat_details: None,
+        worker_version: request.worker_version,
+        deployment: request.deployment,
+        deployment_options: request.deployment_options,
+        cause: refusal.activity_cause(),
+    }
+}
+
+#[expect(deprecated, reason = "what servers of the older versioning read")]
+fn no_cancellation(
+    request: api::RespondActivityTaskCanceledRequest,
+    refusal: &Refusal,
+) -> api::RespondActivityTaskFailedRequest {
+    api::RespondActivityTaskFailedRequest {
+        task_token: request.task_token,
+        failure: Some(refusal.failure("the cancellation of an activity")),
         identity: request.identity,
         namespace: request.namespace,
         resource_id: request.resource_id,

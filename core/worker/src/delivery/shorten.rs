@@ -67,8 +67,9 @@ pub(crate) fn short(text: &str) -> Option<String> {
     if text.len() <= TEXT_MAX {
         return None;
     }
-    let (head, tail) =
-        (text.floor_char_boundary(TEXT_MAX / 2), text.ceil_char_boundary(text.len() - TEXT_MAX / 2));
+    let boundary = |at: &usize| text.is_char_boundary(*at);
+    let head = (0..=TEXT_MAX / 2).rev().find(boundary)?;
+    let tail = (text.len() - TEXT_MAX / 2..text.len()).find(boundary)?;
     Some(format!("{} [... {} bytes left out ...] {}", &text[..head], tail - head, &text[tail..]))
 }
 

@@ -275,11 +275,10 @@ fn told(run: &RunId, what: &str, result: Result<(), Error>) -> Reply {
         Ok(()) => return Reply::Accepted { task: None, reset_history_event_id: 0 },
         Err(error) => error,
     };
-    match error.code {
-        Code::NotFound => {
-            tracing::warn!(run_id = %run, what, %error, "a workflow task was over before its answer came");
-        }
-        _ => tracing::warn!(run_id = %run, what, %error, "an answer did not reach the server"),
+    if error.code == Code::NotFound {
+        tracing::warn!(run_id = %run, what, %error, "a workflow task was over before its answer came");
+    } else {
+        tracing::warn!(run_id = %run, what, %error, "an answer did not reach the server");
     }
     refused(error)
 }
