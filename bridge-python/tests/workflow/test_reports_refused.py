@@ -47,10 +47,6 @@ def chain(length: int, each: int) -> ApplicationError:
     return error
 
 
-def nested(length: int) -> int:
-    return 1 + nested(length - 1) if length else 1 // 0
-
-
 LATER = timedelta(milliseconds=30)
 FAILURES: dict[str, tuple[Any, ...]] = {
     # What is raised, from what, what is left out.
@@ -115,10 +111,8 @@ class Asks:
         if what == "local":
             try:
                 await workflow.execute_local_activity(fails, arguments[0], start_to_close_timeout=MINUTE)
-            except ActivityError as error:
-                cause = error.cause
-                assert isinstance(cause, ApplicationError)
-                return [cause.message[:200], cause.type, cause.non_retryable]
+            except ApplicationError as error:
+                return [error.message[:200], error.type, error.non_retryable]
         if what == "cancelled":
             options["cancellation_type"] = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
             options["heartbeat_timeout"] = timedelta(seconds=1)

@@ -26,8 +26,15 @@ use crate::worker::{NamespaceFacts, facts};
 enum Done {
     Page(RunId, Result<Page, FetchFailed>),
     Completed { run: RunId, ticket: Ticket, closes: bool, reply: Result<Accepted, Error>, eager: Vec<Permit> },
-    Told(RunId, &'static str, Result<(), Error>),
+    Told(RunId, Told, Result<(), Error>),
     Oversized(RunId, String),
+}
+
+/// What else than a completion the server was told of a task.
+#[derive(Clone, Copy)]
+enum Told {
+    Failure,
+    Answer,
 }
 
 struct Loop {
@@ -147,15 +154,13 @@ impl Loop {
             Output::Fail(run, failed) => {
                 self.held.fails(self.around.clock.now(), &run, &failed);
                 let limits = facts(&self.around.namespace).sizes;
-                self.calls.start(async move {
-                    Done::Told(run, "the failure of a workflow task", remote.fail(failed, limits).await)
-                });
+                self.calls
+                    .start(async move { Done::Told(run, Told::Failure, remote.fail(failed, limits).await) });
             }
             Output::Answer(run, answer) => {
                 let limits = facts(&self.around.namespace).sizes;
-                self.calls.start(async move {
-                    Done::Told(run, "the answer to a query", remote.answer(answer, limits).await)
-                });
+                self.calls
+                    .start(async move { Done::Told(run, Told::Answer, remote.answer(answer, limits).await) });
             }
             Output::Done(ticket) => self.held.done(ticket),
             Output::Forgotten(run, eviction) => self.forgotten(&run, eviction),
@@ -270,15 +275,25 @@ fn not_taken(run: &RunId, error: &str) {
     tracing::warn!(run_id = %run, error, "Error while completing workflow activation");
 }
 
-fn told(run: &RunId, what: &str, result: Result<(), Error>) -> Reply {
+fn told(run: &RunId, what: Told, result: Result<(), Error>) -> Reply {
     let error = match result {
         Ok(()) => return Reply::Accepted { task: None, reset_history_event_id: 0 },
         Err(error) => error,
     };
-    if error.code == Code::NotFound {
-        tracing::warn!(run_id = %run, what, %error, "a workflow task was over before its answer came");
-    } else {
-        tracing::warn!(run_id = %run, what, %error, "an answer did not reach the server");
+    match (error.code == Code::NotFound, what) {
+        (true, Told::Answer) => {
+            tracing::warn!(run_id = %run, %error, "a query was over before its answer came");
+        }
+        // That it fails is in the log already, and how it ended in history: the server fails tasks whose commands are wrong.
+        (true, Told::Failure) => {
+            tracing::debug!(run_id = %run, %error, "a workflow task was over before its failure came");
+        }
+        (false, Told::Answer) => {
+            tracing::warn!(run_id = %run, %error, "the answer to a query did not reach the server");
+        }
+        (false, Told::Failure) => {
+            tracing::warn!(run_id = %run, %error, "the failure of a workflow task did not reach the server");
+        }
     }
     refused(error)
 }
