@@ -84,8 +84,10 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 enum Phase {
     Running,
-    /// The server has forgotten it, or knows already how it ended; what the language will say is not sent.
+    /// The server has forgotten it, or knows how it ended; what the language will say is not sent.
     Gone,
+    /// That its heartbeat was refused is on its way to the server, while the language still runs it.
+    Refused,
     /// The last heartbeat is on its way, the report follows.
     Flushing(Report),
     Reporting,
@@ -194,7 +196,7 @@ impl Table {
         let Some(entry) = self.entries.get_mut(&token) else { return };
         match entry.phase {
             Phase::Running => {}
-            Phase::Gone | Phase::Flushing(_) | Phase::Reporting => return,
+            Phase::Gone | Phase::Refused | Phase::Flushing(_) | Phase::Reporting => return,
         }
         entry.last_details = Some(details.clone());
         if let Some(details) = entry.throttle.record(details, now) {
@@ -231,6 +233,7 @@ impl Table {
             Phase::Flushing(_) if reply.not_found => return self.remove(token),
             Phase::Flushing(report) => self.out.push_back(Output::Report(token.clone(), report)),
             Phase::Gone => entry.phase = Phase::Gone,
+            Phase::Refused => entry.phase = Phase::Refused,
             Phase::Reporting => {}
         }
         self.arm(&token);
@@ -245,7 +248,7 @@ impl Table {
         }
         // What was to be sent after this one is of no use any more.
         let _ = entry.throttle.answered(now);
-        entry.phase = Phase::Gone;
+        entry.phase = Phase::Refused;
         let (failure, cause) = refusal.of_heartbeat();
         let report = Report::Failed { failure: Some(Box::new(failure)), cause, details: None };
         self.out.push_back(Output::Report(token.clone(), report));
@@ -257,10 +260,11 @@ impl Table {
         self.arm(&token);
     }
 
-    /// Of an attempt that ended before its code did, the language is not done yet.
     fn reported(&mut self, token: Bytes) {
-        if self.entries.get(&token).is_some_and(|entry| !matches!(entry.phase, Phase::Gone)) {
-            self.remove(token);
+        let Some(entry) = self.entries.get_mut(&token) else { return };
+        match entry.phase {
+            Phase::Refused => entry.phase = Phase::Gone,
+            Phase::Running | Phase::Gone | Phase::Flushing(_) | Phase::Reporting => self.remove(token),
         }
     }
 
@@ -269,6 +273,10 @@ impl Table {
         match entry.phase {
             Phase::Running => {}
             Phase::Gone => return self.remove(token),
+            Phase::Refused => {
+                entry.phase = Phase::Reporting;
+                return;
+            }
             Phase::Flushing(_) | Phase::Reporting => return,
         }
         let report = match status {
@@ -330,7 +338,7 @@ impl Table {
 
     fn cancel(&mut self, token: &Bytes, reason: ActivityCancelReason, reply: BeatReply) {
         let Some(entry) = self.entries.get_mut(token) else { return };
-        let waits = matches!(entry.phase, Phase::Running | Phase::Gone);
+        let waits = matches!(entry.phase, Phase::Running | Phase::Gone | Phase::Refused);
         if !waits || entry.cancelled.is_some() {
             return;
         }
@@ -356,7 +364,7 @@ impl Table {
             Phase::Running => {
                 [entry.close_by, entry.beat_by, entry.throttle.deadline()].into_iter().flatten().min()
             }
-            Phase::Gone | Phase::Flushing(_) | Phase::Reporting => None,
+            Phase::Gone | Phase::Refused | Phase::Flushing(_) | Phase::Reporting => None,
         };
         if entry.armed == next {
             return;

@@ -94,6 +94,18 @@ fn a_heartbeat_that_is_refused_ends_the_attempt_and_its_code_is_told_to_stop() {
 }
 
 #[test]
+fn code_that_stops_before_the_server_has_heard_of_the_refusal_waits_for_that() {
+    let mut table = running(None, Some(10));
+    beat(&mut table, 1, "much");
+    table.handle(at(2), Input::BeatRefused(token(), Refusal::TooLarge { bytes: 5 }));
+    out(&mut table);
+    table.handle(at(3), Input::Completed(token(), Box::new(cancelled())));
+    assert_eq!((out(&mut table), table.is_empty()), (vec![], false));
+    table.handle(at(4), Input::Reported(token()));
+    assert_eq!(out(&mut table), [Output::Done(token())]);
+}
+
+#[test]
 fn an_activity_that_is_cancelled_is_so_although_its_last_heartbeat_is_refused() {
     let mut table = running(None, Some(10));
     beat(&mut table, 1, "a");

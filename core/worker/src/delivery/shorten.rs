@@ -2,7 +2,7 @@
 //! function; why it must be shorter is given to it as a text.
 
 use outlast_proto::temporal::api::common::v1::{Payload, Payloads};
-use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
+use outlast_proto::temporal::api::failure::v1::{Failure, failure::FailureInfo};
 use prost::Message;
 
 /// So many bytes of a text stay, half of them from its beginning and half from its end.
@@ -41,20 +41,13 @@ pub(crate) fn shortened(mut failure: Failure, why: &str) -> Failure {
     failure
 }
 
-/// Only what a failure says and how it is retried: for a server that finds something wrong with the rest.
+/// Only what a failure says, its kind, and whether it is retried: for a server that finds something wrong with the rest.
 pub(crate) fn bare(failure: Failure, why: &str) -> Failure {
-    let info = match failure.failure_info {
-        Some(FailureInfo::ApplicationFailureInfo(info)) => {
-            ApplicationFailureInfo { details: None, next_retry_delay: None, ..info }
-        }
-        Some(_) | None => ApplicationFailureInfo::default(),
-    };
-    let failure = Failure {
-        message: failure.message,
-        failure_info: Some(FailureInfo::ApplicationFailureInfo(info)),
-        ..Default::default()
-    };
-    shortened(failure, why)
+    let mut failure_info = failure.failure_info.map(without_payloads);
+    if let Some(FailureInfo::ApplicationFailureInfo(info)) = &mut failure_info {
+        info.next_retry_delay = None;
+    }
+    shortened(Failure { message: failure.message, failure_info, ..Default::default() }, why)
 }
 
 /// Whether payloads are small enough to stay.
@@ -189,21 +182,20 @@ impl Cuts {
     }
 }
 
-fn without_payloads(info: FailureInfo) -> FailureInfo {
-    match info {
-        FailureInfo::ApplicationFailureInfo(info) => {
-            FailureInfo::ApplicationFailureInfo(ApplicationFailureInfo { details: None, ..info })
-        }
-        other @ (FailureInfo::TimeoutFailureInfo(_)
-        | FailureInfo::CanceledFailureInfo(_)
-        | FailureInfo::TerminatedFailureInfo(_)
+fn without_payloads(mut info: FailureInfo) -> FailureInfo {
+    match &mut info {
+        FailureInfo::ApplicationFailureInfo(info) => info.details = None,
+        FailureInfo::TimeoutFailureInfo(info) => info.last_heartbeat_details = None,
+        FailureInfo::CanceledFailureInfo(info) => info.details = None,
+        FailureInfo::ResetWorkflowFailureInfo(info) => info.last_heartbeat_details = None,
+        FailureInfo::TerminatedFailureInfo(_)
         | FailureInfo::ServerFailureInfo(_)
-        | FailureInfo::ResetWorkflowFailureInfo(_)
         | FailureInfo::ActivityFailureInfo(_)
         | FailureInfo::ChildWorkflowExecutionFailureInfo(_)
         | FailureInfo::NexusOperationExecutionFailureInfo(_)
-        | FailureInfo::NexusHandlerFailureInfo(_)) => other,
+        | FailureInfo::NexusHandlerFailureInfo(_) => {}
     }
+    info
 }
 
 #[cfg(test)]

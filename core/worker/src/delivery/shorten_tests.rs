@@ -1,7 +1,7 @@
 //! What stays of failures that are shortened, and what their messages say of the rest.
 
 use super::*;
-use outlast_proto::temporal::api::failure::v1::CanceledFailureInfo;
+use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, CanceledFailureInfo};
 
 const MB: usize = 1 << 20;
 
