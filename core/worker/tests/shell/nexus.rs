@@ -3,11 +3,13 @@
 use outlast_proto::coresdk::nexus::{
     NexusTask, NexusTaskCancelReason, NexusTaskCompletion, nexus_task::Variant, nexus_task_completion::Status,
 };
+use outlast_proto::temporal::api::failure::v1::{Failure, NexusHandlerFailureInfo, failure::FailureInfo};
 use outlast_proto::temporal::api::nexus::v1::{
-    Request, Response, StartOperationRequest, StartOperationResponse, request, response,
+    HandlerError, Request, Response, StartOperationRequest, StartOperationResponse, request, response,
 };
 use outlast_proto::temporal::api::workflowservice::v1 as api;
 use outlast_worker::{TaskTypes, Worker};
+use prost::Message;
 
 use crate::server::Server;
 use crate::{NONE, config};
@@ -59,4 +61,36 @@ async fn the_callers_timeout_cancels() {
         other => panic!("{other:?}"),
     }
     assert_eq!(before.elapsed().as_secs(), 8);
+}
+
+/// A caller that does not know Temporal's own failures; the failure is of that many bytes.
+async fn failed_for_an_older_caller(bytes: usize) -> Vec<HandlerError> {
+    let server = Server::new();
+    let worker = worker(&server);
+    server.give("PollNexusTaskQueue", &task(("a", "b")));
+    worker.poll_nexus_task().await.unwrap();
+    let info = NexusHandlerFailureInfo { r#type: "NOT_FOUND".into(), ..Default::default() };
+    let failure_info = Some(FailureInfo::NexusHandlerFailureInfo(info));
+    let failure = Failure { message: "m".repeat(bytes), failure_info, ..Default::default() };
+    let status = Some(Status::Failure(failure));
+    worker.complete_nexus_task(NexusTaskCompletion { task_token: "n".into(), status }).unwrap();
+    worker.shutdown().await;
+    let told = server.told().into_iter();
+    let read = |request| api::RespondNexusTaskFailedRequest::decode(request).unwrap();
+    #[expect(deprecated, reason = "the older form, which is what is tested")]
+    told.map(|(_, request)| read(request).error.unwrap()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_caller_gets_failures_in_the_older_form_also_in_place_of_what_is_too_large() {
+    let [error] = &failed_for_an_older_caller(1).await[..] else { panic!("one answer") };
+    assert_eq!(
+        (error.error_type.as_str(), error.failure.as_ref().unwrap().message.as_str()),
+        ("NOT_FOUND", "m")
+    );
+    let [_, error] = &failed_for_an_older_caller(5_000_000).await[..] else {
+        panic!("one answer, and another")
+    };
+    assert_eq!(error.error_type, "NOT_FOUND");
+    assert!(error.failure.as_ref().unwrap().message.starts_with("GRPC Message too large: "));
 }
