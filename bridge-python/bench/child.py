@@ -3,6 +3,7 @@
     cycles ADDRESS COMPRESSION COUNT   CPU per workflow of 1 and of 10 activities
     replay ACTIVITIES TIMES            CPU of replaying one history
     cached ADDRESS COUNT               memory of a cached workflow that waits
+    ends ADDRESS COUNT                 the end of a worker with so many cached workflows, from the wish to the return of `run()`
     hello ADDRESS                      when the first result came and when the stop began, by the monotonic clock
     import                             how long the native module takes to import
 """
@@ -57,7 +58,7 @@ IN_FLIGHT = 20
 """Workflows that run at once."""
 
 
-def new_worker(client: Client, cached: int = 1_000) -> Worker:
+def new_worker(client: Client, cached: int = 1_000, **more: Any) -> Worker:
     """Defaults, but for the sandbox, which costs Python's time whatever the engine."""
     return Worker(
         client,
@@ -66,6 +67,7 @@ def new_worker(client: Client, cached: int = 1_000) -> Worker:
         activities=[step],
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_cached_workflows=cached,
+        **more,
     )
 
 
@@ -107,25 +109,49 @@ async def replay(activities: str, times: str) -> dict[str, Any]:
 async def cached(address: str, count: str) -> dict[str, Any]:
     client = await Client.connect(address)
     async with new_worker(client, cached=int(count) + 200) as worker:
-        gate = asyncio.Semaphore(IN_FLIGHT)
-        names: list[str] = []
 
-        async def one() -> None:
-            async with gate:
-                names.append(f"bench-{uuid.uuid4()}")
-                handle = await client.start_workflow(Blocked.run, id=names[-1], task_queue=worker.task_queue)
-                # Answered from the cache: the workflow is there.
-                await handle.query("__stack_trace")
-
-        async def fill(workflows: int) -> int:
-            await asyncio.gather(*(one() for _ in range(workflows)))
+        async def resident_with(workflows: int) -> tuple[int, list[str]]:
+            names = await fill(client, worker, workflows)
             gc.collect()
-            return resident_kib()
+            return resident_kib(), names
 
-        before = await fill(200)
-        after = await fill(int(count))
-        await asyncio.gather(*(client.get_workflow_handle(name).terminate() for name in names))
+        before, few = await resident_with(200)
+        after, many = await resident_with(int(count))
+        await terminate(client, few + many)
         return {"kib": (after - before) / int(count)}
+
+
+async def fill(client: Client, worker: Worker, workflows: int) -> list[str]:
+    """So many workflows that wait, in the worker's cache; their ids."""
+    gate = asyncio.Semaphore(IN_FLIGHT)
+
+    async def one() -> str:
+        async with gate:
+            name = f"bench-{uuid.uuid4()}"
+            handle = await client.start_workflow(Blocked.run, id=name, task_queue=worker.task_queue)
+            # Answered from the cache: the workflow is there.
+            await handle.query("__stack_trace")
+            return name
+
+    return await asyncio.gather(*(one() for _ in range(workflows)))
+
+
+async def terminate(client: Client, names: list[str]) -> None:
+    await asyncio.gather(*(client.get_workflow_handle(name).terminate() for name in names))
+
+
+async def ends(address: str, count: str) -> dict[str, Any]:
+    client = await Client.connect(address)
+    # Its threads outlive the worker, so that they are known to be Python's when the clocks are read.
+    worker = new_worker(client, cached=max(int(count), 1_000), workflow_task_executor=ThreadPoolExecutor(500))
+    running = asyncio.create_task(worker.run())
+    names = await fill(client, worker, int(count))
+    before = Cpu.now()
+    await worker.shutdown()
+    await running
+    spent = Cpu.now().since(before, 1)
+    await terminate(client, names)
+    return spent
 
 
 async def hello(address: str) -> dict[str, Any]:
@@ -139,7 +165,7 @@ async def hello(address: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parts: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {"cycles": cycles, "replay": replay, "cached": cached, "hello": hello}
+    parts: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {"cycles": cycles, "replay": replay, "cached": cached, "ends": ends, "hello": hello}
 
     async def measure() -> dict[str, Any]:
         return await parts[PART](*ARGUMENTS)

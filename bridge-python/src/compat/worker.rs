@@ -334,7 +334,8 @@ fn new_worker(
     runtime_ref.shared.assert_same_process("create worker")?;
     let home = Home::default();
     let (name, version) = client.client.sdk();
-    let config = config.into_core(py, &runtime_ref.shared, Sdk { name, version }, &home)?;
+    let mut config = config.into_core(py, &runtime_ref.shared, Sdk { name, version }, &home)?;
+    config.ignore_evicts_on_shutdown = !evictions_guarded(py)?;
     let runtime = &runtime_ref.shared.core;
     let worker = py.detach(|| {
         let worker = runtime.worker(client.client.clone(), config).map_err(config::failure)?;
@@ -342,6 +343,12 @@ fn new_worker(
     })?;
     let workers = Mutex::new(client.workers.clone());
     Ok(WorkerRef::new(runtime_ref.shared.clone(), Source::Server(worker, workers), home))
+}
+
+/// Whether Python ends although a workflow does not let itself be evicted. Where it would wait for it, runs are not evicted at the
+/// end of their worker: the interpreter drops them some time later.
+fn evictions_guarded(py: Python<'_>) -> PyResult<bool> {
+    py.import("outlast.compat._evictions")?.call_method0("guard")?.extract()
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -38,6 +38,8 @@ pub struct Shard {
     again: VecDeque<(RunId, VecDeque<Task>)>,
     /// Runs that were asked to leave to make room, and have not left yet.
     leaving: usize,
+    /// Runs whose eviction the language has not answered yet, whatever they leave for.
+    evicting: usize,
     /// The most attempts of local activities that a run had which has left: later ones name theirs after it, for reports
     /// of the earlier may still come.
     local_executions: u32,
@@ -58,6 +60,8 @@ struct Cached {
     deadline: Option<Time>,
     /// It was asked to leave to make room.
     leaving: bool,
+    /// The language was told of its eviction, and nothing else is awaited.
+    evicting: bool,
 }
 
 /// Why a shard wants to be woken.
@@ -78,6 +82,7 @@ impl Shard {
             waiting: VecDeque::new(),
             again: VecDeque::new(),
             leaving: 0,
+            evicting: 0,
             local_executions: 0,
             bytes: 0,
             deadlines: BTreeMap::new(),
@@ -129,6 +134,38 @@ impl Shard {
         self.free.len() == self.runs.len() && self.waiting.is_empty()
     }
 
+    /// Whether at most answers to evictions are outstanding. Tasks may wait for those: see [`Self::waits_for_evictions`].
+    pub fn has_only_evictions(&self) -> bool {
+        self.free.len() + self.evicting == self.runs.len() && (self.evicting > 0 || self.waiting.is_empty())
+    }
+
+    /// How many runs the language has not let go yet, although it was told to.
+    pub fn evicting(&self) -> usize {
+        self.evicting
+    }
+
+    /// Whether a task cannot begin before an eviction is answered: it is of that run, or there is no room.
+    pub fn waits_for_evictions(&self) -> bool {
+        let waits = |cached: &Cached| cached.evicting && !cached.tasks.is_empty();
+        self.evicting > 0 && (!self.waiting.is_empty() || self.runs.values().any(|cached| waits(cached)))
+    }
+
+    /// Drops the runs whose evictions the language has not answered, with the tasks that wait for them: the language still has
+    /// those runs, so nothing can be begun anew for them. What waited for room begins. Answers that come later are for nobody.
+    pub fn drop_evicting(&mut self, now: Time) -> usize {
+        let dropped: Vec<RunId> =
+            self.runs.iter().filter(|(_, cached)| cached.evicting).map(|(id, _)| id.clone()).collect();
+        for id in &dropped {
+            if let Some(cached) = self.runs.get_mut(id) {
+                let tasks = std::mem::take(&mut cached.tasks);
+                self.out.extend(tasks.into_iter().map(|task| Output::Done(task.ticket)));
+            }
+            self.left(id);
+        }
+        self.make_room(now);
+        dropped.len()
+    }
+
     /// Asks every run to leave once its task is answered.
     pub fn evict_all(&mut self, now: Time, eviction: &Eviction) {
         let ids: Vec<RunId> = self.runs.keys().cloned().collect();
@@ -157,7 +194,7 @@ impl Shard {
     /// A run begins with a task; others wait for it.
     fn start(&mut self, now: Time, id: RunId, task: Task, tasks: VecDeque<Task>) {
         let run = Run::new(id.clone(), &task, self.local_executions, &self.config);
-        let cached = Cached { run, tasks, free_since: None, bytes: 0, deadline: None, leaving: false };
+        let cached = Cached { run, tasks, free_since: None, bytes: 0, deadline: None, leaving: false, evicting: false };
         self.runs.insert(id.clone(), Box::new(cached));
         self.with(now, &id, |run, config| run.task(now, task, config));
     }
@@ -199,6 +236,9 @@ impl Shard {
             }
             cached.deadline = deadline;
         }
+        let evicting = cached.run.is_evicting();
+        self.evicting -= usize::from(std::mem::replace(&mut cached.evicting, evicting));
+        self.evicting += usize::from(evicting);
         if cached.run.is_gone() {
             self.left(id);
         } else if cached.run.is_free() {
@@ -232,6 +272,7 @@ impl Shard {
         self.bytes -= cached.bytes;
         self.local_executions = self.local_executions.max(cached.run.local_executions());
         self.leaving -= usize::from(cached.leaving);
+        self.evicting -= usize::from(cached.evicting);
         if let Some(deadline) = cached.deadline {
             self.deadlines.remove(&(deadline, id.clone()));
         }

@@ -394,6 +394,10 @@ fn anything(seed: u64) {
                 let name = LocalName { seq: wild::absurd(&mut world.chance), execution: 1 };
                 world.pay(Owed::Local(run, name));
             }
+            8 if world.chance.one_in(4) => {
+                world.shard.drop_evicting(world.now);
+                world.give(Input::Tick);
+            }
             8 => {
                 let eviction = Eviction {
                     reason: lang::remove_from_cache::EvictionReason::LangRequested,

@@ -81,6 +81,11 @@ impl<T> Handout<T> {
         self.arrived.notify_one();
     }
 
+    /// Forgets what is in it.
+    pub(crate) fn clear(&self) {
+        self.lock().queue.clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -164,8 +164,6 @@ impl WorkerConfig {
         // Python waits for its activities however long they take, and then for us: what they give must still be told.
         config.shutdown_limit = Duration::from_secs(10 * 365 * 24 * 3600);
         config.graceful_shutdown_period = Some(millis(self.graceful_shutdown_period_millis));
-        // The package drops its instances itself; workflow code is not resumed for that.
-        config.ignore_evicts_on_shutdown = true;
         config.nondeterminism_fails_workflow = self.nondeterminism_as_workflow_fail;
         config.nondeterminism_fails_workflow_types =
             self.nondeterminism_as_workflow_fail_for_types.into_iter().collect();

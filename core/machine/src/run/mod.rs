@@ -125,6 +125,11 @@ impl Run {
         matches!(self.phase, Phase::Idle) && self.task.is_none() && self.eviction.is_none()
     }
 
+    /// Whether all that is awaited of it is the language's answer to its eviction.
+    pub fn is_evicting(&self) -> bool {
+        matches!(self.phase, Phase::Evicting(_))
+    }
+
     /// Whether it has left.
     pub fn is_gone(&self) -> bool {
         matches!(self.phase, Phase::Gone)

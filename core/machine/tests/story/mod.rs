@@ -140,6 +140,9 @@ impl Stage {
                 let reason = lang::remove_from_cache::EvictionReason::LangRequested;
                 self.shard.evict_all(self.now, &Eviction { reason, message: "shutdown".into() });
             }
+            "drop-evicting" => {
+                self.shard.drop_evicting(self.now);
+            }
             other => panic!("{other} is no word of transcripts"),
         }
     }

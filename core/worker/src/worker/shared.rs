@@ -21,7 +21,7 @@ use crate::poll::Polling;
 use crate::remote::Remote;
 use crate::shutdown::{Input as ShutdownInput, SETTLING, SETTLING_MAX};
 use crate::sizes::SizeLimits;
-use crate::workflow::Shards;
+use crate::workflow::{EVICTIONS_MAX, EVICTIONS_PATIENCE, Shards};
 use crate::{activity, nexus};
 
 /// How soon a worker that ends looks again whether tasks are to be expected.
@@ -196,10 +196,12 @@ impl Shared {
         }
     }
 
-    /// Returns when nothing is held any more: first the runs, then the activities they may have started.
+    /// Returns when nothing is held any more: first the tasks, then the activities they may have started, at last the runs. A
+    /// local activity that its workflow has abandoned runs on until its run leaves.
     pub(crate) async fn drained(&self) {
+        let mut dropped = 0;
         if let Some(workflows) = &self.workflows {
-            workflows.shards.drain(!self.config.ignore_evicts_on_shutdown).await;
+            dropped += workflows.shards.finish().await;
         }
         let (idle, activities) = oneshot::channel();
         let asked = |half: &Activities| half.inbox.send(activity::Arrival::WhenIdle(idle)).is_ok();
@@ -210,6 +212,19 @@ impl Shared {
         let asked = |half: &Nexus| half.inbox.send(nexus::Arrival::WhenIdle(idle)).is_ok();
         if self.nexus.as_ref().is_some_and(asked) {
             let _ = nexus.await;
+        }
+        if let Some(workflows) = &self.workflows {
+            dropped += workflows.shards.leave(!self.config.ignore_evicts_on_shutdown).await;
+            if dropped > 0 {
+                workflows.activations.clear();
+                tracing::warn!(
+                    runs = dropped,
+                    "{dropped} cached workflow run(s) did not let themselves be evicted at the end of this worker and were dropped: none \
+                     did for {} s, or the evictions took {} s in all. Code that blocks or catches BaseException can be why",
+                    EVICTIONS_PATIENCE.as_secs(),
+                    EVICTIONS_MAX.as_secs(),
+                );
+            }
         }
     }
 

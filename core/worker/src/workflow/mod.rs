@@ -1,5 +1,6 @@
 //! The half of a worker that runs workflows: runs are divided among shards by their id, each shard is owned by one loop.
 
+mod draining;
 mod held;
 mod shard;
 mod slow;
@@ -28,8 +29,9 @@ pub(crate) enum Arrival {
     Input(Input),
     /// The worker ends: runs are not expected back here.
     Ending,
-    /// All runs leave the cache; say so when nothing is held any more. `false`: they stay, the language drops them.
-    Drain { evict: bool, idle: oneshot::Sender<()> },
+    /// The worker waits for this stage of the end. The answer, once it is over: how many runs were dropped in it, because the
+    /// language did not let them go.
+    Drain(Stage, oneshot::Sender<usize>),
 }
 
 /// What all shards of a worker share.
@@ -93,20 +95,31 @@ impl Shards {
         }
     }
 
-    /// Returns when no shard holds anything any more.
-    pub(crate) async fn drain(&self, evict: bool) {
+    /// Returns when no task is held any more; with how many runs that did not leave were dropped to that end.
+    pub(crate) async fn finish(&self) -> usize {
+        self.drain(Stage::Tasks).await
+    }
+
+    /// Returns when the runs have left the cache: all, or those that were told to before. With how many did not, and were dropped.
+    pub(crate) async fn leave(&self, all: bool) -> usize {
+        self.drain(Stage::Runs { all }).await
+    }
+
+    async fn drain(&self, stage: Stage) -> usize {
         let waits: Vec<_> = self
             .inboxes
             .iter()
             .filter_map(|inbox| {
-                let (idle, waits) = oneshot::channel();
-                inbox.send(Arrival::Drain { evict, idle }).ok().map(|()| waits)
+                let (over, waits) = oneshot::channel();
+                inbox.send(Arrival::Drain(stage, over)).ok().map(|()| waits)
             })
             .collect();
+        let mut dropped = 0;
         for wait in waits {
             // A shard that has ended holds nothing.
-            let _ = wait.await;
+            dropped += wait.await.unwrap_or(0);
         }
+        dropped
     }
 
     fn to(&self, run: &[u8], arrival: Arrival) -> bool {
@@ -122,5 +135,7 @@ fn fnv(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
+use draining::Stage;
+pub(crate) use draining::{EVICTIONS_MAX, EVICTIONS_PATIENCE};
 pub(crate) use held::warn_of;
 pub(crate) use shard::run;

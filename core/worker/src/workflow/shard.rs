@@ -7,11 +7,13 @@ use outlast_machine::io::{
     Eviction, FetchFailed, Input, Output, Page, Reply, RunId, Source, Task, TaskCompletion, Ticket,
 };
 use outlast_machine::shard::Shard;
+use outlast_machine::time::Time;
 use outlast_proto::lens::api;
 use outlast_proto::lens::api::command::Attributes;
 use outlast_proto::lens::lang::remove_from_cache::EvictionReason;
 use tokio::sync::{mpsc, oneshot};
 
+use super::draining::{Draining, Facts, Step};
 use super::held::Held;
 use super::{Arrival, Eager, Surroundings};
 use crate::activity;
@@ -21,6 +23,9 @@ use crate::permits::Permit;
 use crate::remote::Accepted;
 use crate::sizes;
 use crate::worker::{NamespaceFacts, facts};
+
+/// What the language reads in the evictions at the end of a worker.
+const SHUTS_DOWN: &str = "the worker shuts down";
 
 /// What a call of the loop came to.
 enum Done {
@@ -44,12 +49,14 @@ struct Loop {
     calls: Calls<Done>,
     /// The worker ends. Polls in flight may still bring tasks.
     ending: bool,
-    draining: Option<Draining>,
+    end: Option<End>,
 }
 
-struct Draining {
-    evict: bool,
-    idle: oneshot::Sender<()>,
+/// The stage of the end that the worker waits for.
+struct End {
+    draining: Draining,
+    dropped: usize,
+    over: oneshot::Sender<usize>,
 }
 
 /// Runs until the other side of the inbox is gone.
@@ -60,16 +67,17 @@ pub(crate) async fn run(
 ) {
     let clock = around.clock;
     let held = Held::new(around.metrics.clone(), around.counts.clone());
-    let mut it = Loop { around, shard, held, calls: Calls::new(), ending: false, draining: None };
+    let mut it = Loop { around, shard, held, calls: Calls::new(), ending: false, end: None };
     loop {
         while let Some(output) = it.shard.poll() {
             it.act(output);
         }
         it.held.cached(it.shard.runs());
-        if it.end() {
+        if it.end(clock.now()) {
             continue;
         }
-        let deadline = it.shard.deadline().map(|(at, _)| at);
+        let patience = it.end.as_ref().and_then(|end| end.draining.until());
+        let deadline = it.shard.deadline().map(|(at, _)| at).into_iter().chain(patience).min();
         let input = tokio::select! {
             arrival = inbox.recv() => match arrival {
                 Some(arrival) => it.arrived(arrival),
@@ -101,37 +109,39 @@ impl Loop {
                 self.ending = true;
                 None
             }
-            Arrival::Drain { evict, idle } => {
-                self.draining = Some(Draining { evict, idle });
+            Arrival::Drain(stage, over) => {
+                self.end = Some(End { draining: Draining::new(stage), dropped: 0, over });
                 None
             }
         }
     }
 
-    /// Asks all runs to leave, if that is wanted.
-    fn evict_all(&mut self) {
-        if self.draining.as_ref().is_some_and(|draining| draining.evict) {
-            let message = "the worker shuts down".to_owned();
-            let eviction = Eviction { reason: EvictionReason::Unspecified, message };
-            self.shard.evict_all(self.around.clock.now(), &eviction);
+    /// Takes the next step of the end, if there is one. A task that is held is finished first, with its local activities:
+    /// dropped, it would come back only after its timeout. `true`: the shard has something to say.
+    fn end(&mut self, now: Time) -> bool {
+        let Some(end) = &mut self.end else { return false };
+        let facts = Facts {
+            busy: !self.shard.has_only_evictions(),
+            evicting: self.shard.evicting(),
+            staying: self.shard.runs() - self.shard.evicting(),
+            waits: self.shard.waits_for_evictions(),
+        };
+        match end.draining.step(now, facts) {
+            Step::Wait => return false,
+            Step::Evict => {
+                let message = SHUTS_DOWN.to_owned();
+                let eviction = Eviction { reason: EvictionReason::Unspecified, message };
+                self.shard.evict_all(now, &eviction);
+            }
+            Step::Drop => end.dropped += self.shard.drop_evicting(now),
+            Step::Done => {
+                let over = self.end.take().map(|end| (end.over, end.dropped));
+                // Whoever asked may have stopped waiting.
+                let _ = over.map(|(over, dropped)| over.send(dropped));
+                return false;
+            }
         }
-    }
-
-    /// Once no task is held, lets all runs leave, and says so when they have. A task that is held is finished first, with
-    /// its local activities: dropped, it would come back only after its timeout. `true`: runs were asked to leave.
-    fn end(&mut self) -> bool {
-        if !self.shard.is_idle() {
-            return false;
-        }
-        if self.shard.runs() > 0 && self.draining.as_ref().is_some_and(|draining| draining.evict) {
-            self.evict_all();
-            return true;
-        }
-        if let Some(draining) = self.draining.take() {
-            // Whoever asked may have stopped waiting.
-            let _ = draining.idle.send(());
-        }
-        false
+        true
     }
 
     fn act(&mut self, output: Output) {

@@ -6,6 +6,7 @@ mod activities;
 mod builds;
 mod eager;
 mod ending;
+mod leaving;
 mod nexus;
 mod refusals;
 mod replays;
