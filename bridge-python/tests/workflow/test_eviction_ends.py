@@ -212,8 +212,9 @@ async def test_a_run_that_does_not_go_holds_up_the_end_only_so_long(
         entered.discard(id)
         gate.set()
         await asyncio.gather(worker.shutdown(), running)
-    for each in [handle, *others]:
-        await each.terminate()
+    await handle.terminate()
+    for other in others:
+        await other.terminate()
 
 
 async def closed(client: Client, id: str, way: str) -> WorkflowHandle[Any, Any]:

@@ -194,7 +194,15 @@ impl Shard {
     /// A run begins with a task; others wait for it.
     fn start(&mut self, now: Time, id: RunId, task: Task, tasks: VecDeque<Task>) {
         let run = Run::new(id.clone(), &task, self.local_executions, &self.config);
-        let cached = Cached { run, tasks, free_since: None, bytes: 0, deadline: None, leaving: false, evicting: false };
+        let cached = Cached {
+            run,
+            tasks,
+            free_since: None,
+            bytes: 0,
+            deadline: None,
+            leaving: false,
+            evicting: false,
+        };
         self.runs.insert(id.clone(), Box::new(cached));
         self.with(now, &id, |run, config| run.task(now, task, config));
     }

@@ -53,7 +53,8 @@ pub struct WorkerConfig {
     pub max_task_queue_activities_per_second: Option<f64>,
     /// Activities per second that this worker starts.
     pub max_worker_activities_per_second: Option<f64>,
-    /// At shutdown runs do not leave the cache one by one: the language drops them itself.
+    /// At shutdown runs do not leave the cache one by one: the language drops them itself. By default each is evicted once nothing
+    /// else is held. Those that the language does not let go are dropped when it has answered no eviction for 3 s, or after 10 s.
     pub ignore_evicts_on_shutdown: bool,
     /// How many histories are fetched at the same time.
     pub fetching_concurrency: usize,

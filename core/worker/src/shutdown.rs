@@ -1,7 +1,7 @@
 //! How a worker ends, as a pure state machine with a hard deadline. It waits for facts, never for hopes.
 //!
-//! Polls end first (by a server that promised to end them, or dropped by us), then the runs are evicted while the language
-//! finishes what it holds, then the doors close. What does not happen in time is cut off.
+//! Polls end first (by a server that promised to end them, or dropped by us), then the language finishes what it holds, then the
+//! runs are evicted, then the doors close. What does not happen in time is cut off.
 //!
 //! The server is told of the end. One that promised to end polls must know first. Otherwise it hears of it after the polls
 //! were dropped, on the same connection: once it has answered, it has seen that they are gone, and hands nobody's query to them.
@@ -30,7 +30,7 @@ pub(crate) enum Phase {
     EndingPolls { until: Time, latest: Time, hard: Time, promised: bool, word: Word },
     /// No poll starts; those in flight were dropped.
     AbortingPolls { until: Time, hard: Time, word: Word },
-    /// What the language holds is finished, runs leave the cache. `answered`: the server said something to the announcement.
+    /// What the language holds is finished, then runs leave the cache. `answered`: the server said something to the announcement.
     Draining { hard: Time, answered: bool },
     /// All is done; the server has not answered the announcement yet.
     Parting { until: Time },
@@ -49,7 +49,7 @@ pub(crate) enum Word {
 /// How a worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// All that was held was finished and reported.
+    /// All that was held was finished and reported. Cached runs that the language did not let go are not counted among it.
     Clean,
     /// The deadline passed first; what was unfinished is the server's to repeat.
     Deadline,
@@ -86,7 +86,7 @@ pub(crate) enum Output {
     Settle,
     /// Drop the polls that are in flight; [`Input::PollsEnded`] must follow.
     AbortPolls,
-    /// Let all runs leave the cache; [`Input::Idle`] must follow when nothing is held any more.
+    /// Let what is held be finished, and then all runs leave the cache; [`Input::Idle`] must follow.
     Drain,
     /// Polls of the language give what is left, then say that it is over.
     CloseDoors,

@@ -102,11 +102,11 @@ mod tests {
     const NOTHING: Facts = Facts { busy: false, evicting: 0, staying: 0, waits: false };
     const TASK: Facts = Facts { busy: true, ..NOTHING };
 
-    fn leaving(evicting: usize) -> Facts {
+    const fn leaving(evicting: usize) -> Facts {
         Facts { evicting, ..NOTHING }
     }
 
-    fn blocked(evicting: usize) -> Facts {
+    const fn blocked(evicting: usize) -> Facts {
         Facts { waits: true, ..leaving(evicting) }
     }
 
@@ -121,31 +121,79 @@ mod tests {
     use Stage::Tasks;
     use Step::{Done, Drop, Evict, Wait};
 
+    /// A name, the stage, when what was held, and what is said to that.
+    type Case = (&'static str, Stage, &'static [(u64, Facts)], &'static [Step]);
+
     #[test]
     fn what_is_waited_for_and_how_long() {
-        let two = Facts { staying: 2, ..NOTHING };
-        let table: &[(&str, Stage, &[(u64, Facts)], &[Step])] = &[
+        const TWO: Facts = Facts { staying: 2, ..NOTHING };
+        const TABLE: &[Case] = &[
             ("an empty cache costs nothing", ALL, &[(0, NOTHING)], &[Done]),
-            ("runs that answer", ALL, &[(0, two), (0, leaving(2)), (1, leaving(1)), (2, NOTHING)], &[
-                Evict, Wait, Wait, Done,
-            ]),
-            ("a run that does not", ALL, &[(0, two), (0, leaving(2)), (1, leaving(1)), (3000, leaving(1)), (3001, leaving(1))], &[
-                Evict, Wait, Wait, Wait, Drop,
-            ]),
-            ("runs that are slow, but not for ever", ALL, &[
-                (0, leaving(5)), (2900, leaving(4)), (5800, leaving(3)), (8700, leaving(2)), (9999, leaving(2)), (10_000, leaving(2)),
-            ], &[Wait, Wait, Wait, Wait, Wait, Drop]),
-            ("a task in between starts the wait anew", ALL, &[(0, leaving(1)), (2000, TASK), (60_000, leaving(1)), (62_999, leaving(1)), (63_000, leaving(1))], &[
-                Wait, Wait, Wait, Wait, Drop,
-            ]),
-            ("runs that stay are left alone", LEAVING, &[(0, two)], &[Done]),
-            ("those that leave already are waited for", LEAVING, &[(0, Facts { staying: 2, ..leaving(1) }), (3000, Facts { staying: 2, ..leaving(1) })], &[Wait, Drop]),
-            ("tasks do not wait for runs", Tasks, &[(0, TASK), (9_000, Facts { staying: 2, ..leaving(1) })], &[Wait, Done]),
-            ("but for room", Tasks, &[(0, blocked(2)), (2999, blocked(1)), (5998, blocked(1)), (5999, blocked(1)), (6000, TASK), (6001, NOTHING)], &[
-                Wait, Wait, Wait, Drop, Wait, Done,
-            ]),
+            (
+                "runs that answer",
+                ALL,
+                &[(0, TWO), (0, leaving(2)), (1, leaving(1)), (2, NOTHING)],
+                &[Evict, Wait, Wait, Done],
+            ),
+            (
+                "a run that does not",
+                ALL,
+                &[(0, TWO), (0, leaving(2)), (1, leaving(1)), (3000, leaving(1)), (3001, leaving(1))],
+                &[Evict, Wait, Wait, Wait, Drop],
+            ),
+            (
+                "runs that are slow, but not for ever",
+                ALL,
+                &[
+                    (0, leaving(5)),
+                    (2900, leaving(4)),
+                    (5800, leaving(3)),
+                    (8700, leaving(2)),
+                    (9999, leaving(2)),
+                    (10_000, leaving(2)),
+                ],
+                &[Wait, Wait, Wait, Wait, Wait, Drop],
+            ),
+            (
+                "a task in between starts the wait anew",
+                ALL,
+                &[
+                    (0, leaving(1)),
+                    (2000, TASK),
+                    (60_000, leaving(1)),
+                    (62_999, leaving(1)),
+                    (63_000, leaving(1)),
+                ],
+                &[Wait, Wait, Wait, Wait, Drop],
+            ),
+            ("runs that stay are left alone", LEAVING, &[(0, TWO)], &[Done]),
+            (
+                "those that leave already are waited for",
+                LEAVING,
+                &[(0, Facts { staying: 2, ..leaving(1) }), (3000, Facts { staying: 2, ..leaving(1) })],
+                &[Wait, Drop],
+            ),
+            (
+                "tasks do not wait for runs",
+                Tasks,
+                &[(0, TASK), (9_000, Facts { staying: 2, ..leaving(1) })],
+                &[Wait, Done],
+            ),
+            (
+                "but for room",
+                Tasks,
+                &[
+                    (0, blocked(2)),
+                    (2999, blocked(1)),
+                    (5998, blocked(1)),
+                    (5999, blocked(1)),
+                    (6000, TASK),
+                    (6001, NOTHING),
+                ],
+                &[Wait, Wait, Wait, Drop, Wait, Done],
+            ),
         ];
-        for (what, stage, asked, expected) in table {
+        for (what, stage, asked, expected) in TABLE {
             assert_eq!(steps(*stage, asked), *expected, "{what}");
         }
     }

@@ -34,23 +34,33 @@ fn logs() -> LogBuffer {
 /// What was logged of runs that were dropped: how many.
 fn dropped(logs: &LogBuffer) -> Vec<String> {
     let texts = logs.drain().records.into_iter().map(|record| record.message);
-    texts.filter_map(|text| text.split_once(" cached workflow run(s) did not").map(|(n, _)| n.to_owned())).collect()
+    texts
+        .filter_map(|text| text.split_once(" cached workflow run(s) did not").map(|(n, _)| n.to_owned()))
+        .collect()
 }
 
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// A name; after how many milliseconds each eviction is answered; how many the end takes then; how many runs are dropped.
+type Case = (&'static str, &'static [Option<u64>], u64, Option<&'static str>);
+
 #[tokio::test(start_paused = true)]
 async fn runs_that_do_not_leave_are_waited_for_only_so_long() {
     const NEVER: Option<u64> = None;
-    let table: &[(&str, &[Option<u64>], u64, Option<&str>)] = &[
+    let table: &[Case] = &[
         ("an empty cache costs nothing", &[], 0, None),
         ("each is answered at once", &[Some(0), Some(0), Some(0)], 0, None),
         ("late, but answered", &[Some(2_900), Some(5_800), Some(8_700)], 8_700, None),
         ("one is never answered", &[Some(0), NEVER, Some(100)], 3_100, Some("1")),
         ("no one is", &[NEVER, NEVER, NEVER], 3_000, Some("3")),
-        ("one after the other, but too many", &[Some(2_500), Some(5_000), Some(7_500), Some(9_900), Some(12_000)], 10_000, Some("1")),
+        (
+            "one after the other, but too many",
+            &[Some(2_500), Some(5_000), Some(7_500), Some(9_900), Some(12_000)],
+            10_000,
+            Some("1"),
+        ),
     ];
     for (what, answers, takes, left) in table {
         let logs = logs();
@@ -72,7 +82,11 @@ async fn runs_that_do_not_leave_are_waited_for_only_so_long() {
         }
         assert_eq!(worker.poll_workflow_activation().await.unwrap_err(), PollError::ShutDown, "{what}");
         assert_eq!(ending.await.unwrap(), Ending::Clean, "{what}");
-        assert_eq!((before.elapsed(), dropped(&logs)), (millis(*takes), left.iter().map(|n| (*n).to_owned()).collect()), "{what}");
+        assert_eq!(
+            (before.elapsed(), dropped(&logs)),
+            (millis(*takes), left.iter().map(|n| (*n).to_owned()).collect()),
+            "{what}"
+        );
         assert_eq!(worker.finalize_shutdown().await, Ending::Clean, "{what}");
     }
 }
