@@ -13,6 +13,8 @@ else the machine does falls on both. Rows (`python.*`, written to `--out` as `{n
 * `python.replay.*`: the same for one replay of a history of 6,005 events (1,000 activities in sequence), made by `history.py`.
 * `python.cached.memory`: growth of anonymous resident memory for each of 1,000 cached workflows that wait for a signal, on top of
   200 that were there before. Python's objects are in it.
+* `python.ends.N_cached.*`: the end of a worker with N cached workflows, from the wish to the return of `run()`. Ours evicts them, and
+  the original does not; the threads that do it are Python's but end with it, so they count as native.
 * `python.SERVER.spawn.first_result`: from the start of the interpreter to the result of a workflow of one activity;
   `.shutdown`: from there through the worker's shutdown to the end of the process; `.aborts`: how often that end was an abort
   ("PyGILState_Release") or a segmentation fault, in which case the process does not count and is run anew.
@@ -144,6 +146,16 @@ def cached(engines: list[str], quick: bool) -> list[Row]:
         return rows("python.cached", turns(engines, 1 if quick else 9, one), {"memory": "KiB"})
 
 
+def ends(engines: list[str], quick: bool) -> list[Row]:
+    found: list[Row] = []
+    with server("dev") as address:
+        wait_until_useful(address)
+        for count in [0, 100] if quick else [0, 100, 1_000]:
+            figures = turns(engines, 3 if quick else 5, lambda engine: spawn(engine, "ends", address, count)[1])
+            found += rows(f"python.ends.{count}_cached", figures, UNITS)
+    return found
+
+
 def native_import(engines: list[str], quick: bool) -> list[Row]:
     times = 5 if quick else 21
     figures = turns(engines, times, lambda engine: {"native": spawn(engine, "import")[1]})
@@ -178,7 +190,7 @@ def main() -> None:
     words.add_argument("--out", type=Path, default=Path("bench-python.json"), help="where the rows go")
     words.add_argument("--into", type=Path, help="the project's bench.json, whose `python.*` rows are replaced")
     words.add_argument("--quick", action="store_true", help="fewer turns and workflows: to see that it works")
-    words.add_argument("--only", action="append", help="test, dev, replay, cached, import or wheel; may be repeated")
+    words.add_argument("--only", action="append", help="test, dev, replay, cached, ends, import or wheel; may be repeated")
     words.add_argument("--wheel", type=Path, help="our wheel, for its size")
     options = words.parse_args()
     engines = [engine for engine in PACKAGES if installed(engine)]
@@ -187,6 +199,7 @@ def main() -> None:
         "dev": lambda: live("dev", engines, options.quick),
         "replay": lambda: replay(engines, options.quick),
         "cached": lambda: cached(engines, options.quick),
+        "ends": lambda: ends(engines, options.quick),
         "import": lambda: native_import(engines, options.quick),
         "wheel": lambda: wheels(engines, options.wheel),
     }
