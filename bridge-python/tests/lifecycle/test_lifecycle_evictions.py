@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import pytest
 
 from lifecycle.scripts import run
@@ -77,17 +80,34 @@ print(len(cleaned), len(late), len(unraisable))
     assert run(program) == ["400 0 0"]
 
 
-@pytest.mark.parametrize("way", ["spins", "blocks"])
-def test_a_workflow_that_does_not_go_holds_up_neither_its_worker_nor_the_interpreter(engine: str, way: str) -> None:
+@pytest.mark.parametrize(("way", "count"), [("spins", 1), ("blocks", 8)])
+def test_workflows_that_do_not_go_hold_up_neither_others_nor_their_worker_nor_the_interpreter(
+    engine: str, way: str, count: int
+) -> None:
     program = (
         WORKFLOWS
         + f"""
-asyncio.run(worked(["plain"] * 20 + ["{way}"]))
-print(cleaned.count("plain"), cleaned.count("{way}"), len(unraisable))
+asyncio.run(worked(["plain"] * 20 + ["{way}"] * {count}))
+print(cleaned.count("plain"), cleaned.count("{way}"), len(late))
 """
     )
     if engine == "original":
         pytest.skip("the original evicts nothing at the end")
     told, counts = run(program)
-    assert counts == "20 1 0"
-    assert "1 cached workflow run(s) did not let themselves be evicted" in told
+    assert counts == f"20 {count} 0"
+    assert f" {count} cached workflow run(s) did not let themselves be evicted" in told
+
+
+def test_the_insides_of_the_package_are_those_that_are_wrapped(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if engine == "original":
+        pytest.skip("of ours alone")
+    import temporalio.worker
+    from outlast.compat import _evictions
+
+    assert temporalio.worker and _evictions.guard()
+    other = ModuleType("other")
+    other._WorkflowWorker = type("_WorkflowWorker", (), {"__init__": lambda self: None, "run": None})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "temporalio.worker._workflow", other)
+    assert not _evictions.guard()
+    monkeypatch.delitem(sys.modules, "temporalio.worker._workflow")
+    assert not _evictions.guard()

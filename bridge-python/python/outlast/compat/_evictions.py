@@ -118,22 +118,26 @@ class _Leaving:
         self.turn = asyncio.Semaphore(AT_ONCE)
         self.turns = AT_ONCE
         self.left = 0
+        self.looking = False
         self.threads: _Threads | None = None
         self.theirs: Any = None
 
     def begin(self) -> None:
         """From the first eviction at the end on, workflows run on our threads."""
-        if self.threads is not None:
-            return
-        worker = self.worker
-        # With its debug mode on, `temporalio` runs workflows on the event loop: one that blocks would block everything.
-        worker._debug_mode = False
-        self.theirs = worker._workflow_task_executor
-        self.threads = worker._workflow_task_executor = _Threads()
-        asyncio.get_running_loop().call_later(STALLED, self.look, self.left)
+        if self.threads is None:
+            worker = self.worker
+            # With its debug mode on, `temporalio` runs workflows on the event loop: one that blocks would block everything.
+            worker._debug_mode = False
+            self.theirs = worker._workflow_task_executor
+            self.threads = worker._workflow_task_executor = _Threads()
+        if not self.looking:
+            self.looking = True
+            asyncio.get_running_loop().call_later(STALLED, self.look, self.left)
 
     def look(self, left: int) -> None:
+        """Lets more of them run at the same time, if those that do seem to be blocked."""
         if not self.tasks:
+            self.looking = False
             return
         if left == self.left and self.turn.locked() and self.turns < AT_ONCE_MAX:
             for _ in range(self.turns):
