@@ -6,7 +6,7 @@ use std::time::Duration;
 use outlast_machine::time::Time;
 
 /// Evictions that the language owes an answer to are waited for so long, counted from when nothing else is outstanding, and
-/// anew from each answer. A language that lets its runs go is never cut off by this, however many they are.
+/// anew from each answer: a language that is slow, or has many to let go, is not cut off by this.
 pub(crate) const EVICTIONS_PATIENCE: Duration = Duration::from_secs(3);
 /// How long answers may come one after the other.
 pub(crate) const EVICTIONS_MAX: Duration = Duration::from_secs(10);
