@@ -196,8 +196,8 @@ impl Shared {
         }
     }
 
-    /// Returns when nothing is held any more: first the tasks, then the activities they may have started, at last the runs. A
-    /// local activity that its workflow has abandoned runs on until its run leaves.
+    /// Returns when nothing is held any more: first the tasks, then the activities they may have started, at last the runs. An
+    /// attempt of a local activity that its workflow has abandoned ends before its run leaves.
     pub(crate) async fn drained(&self) {
         let mut dropped = 0;
         if let Some(workflows) = &self.workflows {
