@@ -22,6 +22,25 @@ pub enum Fault {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// The code asks for something with a value that makes no sense and that no server would refuse, since none sees it.
+    Invalid(Box<Invalid>),
+}
+
+/// A value that cannot be, and where it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// What kind of request it is in.
+    pub request: &'static str,
+    /// The number of that request.
+    pub seq: u32,
+    /// What was asked for, by name.
+    pub subject: String,
+    /// The field, by its name in the API.
+    pub field: &'static str,
+    /// Its value.
+    pub given: String,
+    /// Which values are right.
+    pub allowed: &'static str,
 }
 
 /// Where a program and its history part.
@@ -96,6 +115,16 @@ impl Mismatch {
 
 impl std::error::Error for Fault {}
 
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { request, seq, subject, field, given, allowed } = self;
+        write!(
+            f,
+            "Invalid {request} request (seq {seq}): {field} of {subject} is {given}; allowed is {allowed}"
+        )
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -104,6 +133,7 @@ impl fmt::Display for Fault {
                 write!(f, "History is not usable at event {event}: {problem}")
             }
             Self::Misuse { problem } => write!(f, "Workflow activation completion is not valid: {problem}"),
+            Self::Invalid(invalid) => invalid.fmt(f),
         }
     }
 }

@@ -232,18 +232,6 @@ impl Eviction {
     }
 }
 
-/// What holds for a local activity whose workflow does not say when to try again: what the server has for remote ones.
-pub mod default_retry {
-    use std::time::Duration;
-
-    /// How long to wait before the second attempt.
-    pub const INITIAL: Duration = Duration::from_secs(1);
-    /// How many times longer each further wait is.
-    pub const COEFFICIENT: f64 = 2.0;
-    /// The longest wait, in first ones.
-    pub const LONGEST: u32 = 100;
-}
-
 /// A local activity in one run: its sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocalName {
@@ -268,12 +256,16 @@ pub struct LocalTask {
     pub original_schedule_time: Time,
     /// When this attempt was asked for.
     pub schedule_time: Time,
+    /// How long the activity as a whole may take.
+    pub schedule_to_close: Option<Duration>,
     /// How long this attempt may wait for a slot.
     pub schedule_to_start: Option<Duration>,
     /// How long this attempt may run: the shell cancels it then and reports [`LocalResult::TimedOut`].
     pub start_to_close: Option<Duration>,
     /// When the activity as a whole is over, whatever it does.
     pub schedule_to_close_deadline: Option<Time>,
+    /// When it is tried again, every value of it being one that holds.
+    pub retry_policy: api::RetryPolicy,
     /// What the workflow asked for.
     pub command: Box<lang::ScheduleLocalActivity>,
 }

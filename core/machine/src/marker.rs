@@ -99,9 +99,10 @@ impl From<Duration> for Seconds {
     }
 }
 
+/// A wait that is negative is over.
 impl From<Seconds> for Duration {
     fn from(s: Seconds) -> Self {
-        crate::time::duration(Some(prost_types::Duration { seconds: s.seconds, nanos: s.nanos }))
+        crate::time::limit(Some(prost_types::Duration { seconds: s.seconds, nanos: s.nanos }))
             .unwrap_or_default()
     }
 }

@@ -54,9 +54,35 @@ impl std::ops::Add<Duration> for Time {
     }
 }
 
-/// A message's duration, `None` if it is absent or negative.
-pub(crate) fn duration(d: Option<WireDuration>) -> Option<Duration> {
-    d.and_then(|d| Duration::try_from(d).ok())
+/// A duration of a message that is less than nothing, normalized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Negative(WireDuration);
+
+impl std::fmt::Display for Negative {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "-{}", self.0.seconds.unsigned_abs())?;
+        if self.0.nanos != 0 {
+            let digits = format!("{:09}", self.0.nanos.unsigned_abs());
+            write!(f, ".{}", digits.trim_end_matches('0'))?;
+        }
+        write!(f, "s")
+    }
+}
+
+/// A message's duration, `None` if the message has none. A negative one is an error and never `None`: a limit that is
+/// already over would otherwise read as no limit. Whoever reads a duration decides which of the two it is there.
+pub fn duration(given: Option<WireDuration>) -> Result<Option<Duration>, Negative> {
+    let Some(given) = given.map(|given| given.normalized()) else { return Ok(None) };
+    // Not by the conversion of prost: the least of all durations overflows there.
+    match (u64::try_from(given.seconds), u32::try_from(given.nanos)) {
+        (Ok(seconds), Ok(nanos)) => Ok(Some(Duration::new(seconds, nanos))),
+        (Err(_), _) | (_, Err(_)) => Err(Negative(given)),
+    }
+}
+
+/// A message's time limit that is over at once where it is negative.
+pub fn limit(given: Option<WireDuration>) -> Option<Duration> {
+    duration(given).unwrap_or(Some(Duration::ZERO))
 }
 
 /// A duration in the form that messages carry.
@@ -64,5 +90,40 @@ pub(crate) fn wire(d: Duration) -> WireDuration {
     WireDuration {
         seconds: i64::try_from(d.as_secs()).unwrap_or(i64::MAX),
         nanos: d.subsec_nanos().try_into().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_negative_is_never_absent() {
+        let of = |seconds, nanos| duration(Some(WireDuration { seconds, nanos }));
+        let negative = |seconds, nanos| Err(Negative(WireDuration { seconds, nanos }));
+        assert_eq!(duration(None), Ok(None));
+        assert_eq!(of(0, 0), Ok(Some(Duration::ZERO)));
+        assert_eq!(of(1, -1), Ok(Some(Duration::from_nanos(999_999_999))), "signs are mixed");
+        assert_eq!(of(0, 2_000_000_001), Ok(Some(Duration::new(2, 1))), "more nanoseconds than a second has");
+        assert_eq!(of(i64::MAX, i32::MAX), Ok(Some(Duration::new(i64::MAX as u64, 999_999_999))));
+        assert_eq!(of(0, -1), negative(0, -1));
+        assert_eq!(of(-1, 1), negative(0, -999_999_999));
+        assert_eq!(of(1, -2_000_000_000), negative(-1, 0));
+        assert_eq!(of(i64::MIN, i32::MIN), negative(i64::MIN, -999_999_999));
+    }
+
+    #[test]
+    fn what_is_negative_has_a_text() {
+        let text = |seconds, nanos| Negative(WireDuration { seconds, nanos }).to_string();
+        assert_eq!(text(-5, 0), "-5s");
+        assert_eq!(text(0, -1_000), "-0.000001s");
+        assert_eq!(text(-1, -500_000_000), "-1.5s");
+        assert_eq!(text(i64::MIN, -1), "-9223372036854775808.000000001s");
+    }
+
+    #[test]
+    fn a_limit_that_is_negative_is_over() {
+        let of = |seconds| limit(Some(WireDuration { seconds, nanos: 0 }));
+        assert_eq!((limit(None), of(-5), of(0)), (None, Some(Duration::ZERO), Some(Duration::ZERO)));
     }
 }

@@ -1,6 +1,9 @@
 //! A local activity: attempts, backoff and time limits are decided here, the shell only runs what it is told to.
 //! Its result becomes a marker in history; in replay the marker gives the result.
 
+mod limits;
+mod retry;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,10 +16,13 @@ use prost::Message;
 
 use super::Names;
 use crate::failure::{self, ActivityWrap, retry_state, timeout_type};
-use crate::io::{LocalName, LocalReport, LocalResult, LocalTask, LocalTimeout, default_retry};
+use crate::fault::Fault;
+use crate::io::{LocalName, LocalReport, LocalResult, LocalTask, LocalTimeout};
 use crate::marker::{self, LocalData, LocalMarker};
 use crate::queue::Extras;
-use crate::time::{Time, duration, wire};
+use crate::time::{Time, wire};
+use limits::Limits;
+use retry::{Policy, waits_here_max};
 
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -25,6 +31,7 @@ pub(crate) struct Local {
     pub cancellation: Cancellation,
     /// What was asked for, as long as it may have to be run.
     pub command: Box<ScheduleLocalActivity>,
+    limits: Limits,
     pub state: State,
     /// The attempt that runs, or will run next; from 1.
     pub attempt: u32,
@@ -90,16 +97,15 @@ pub(crate) enum Next {
     Retry(Time),
 }
 
-const THRESHOLD: Duration = Duration::from_secs(60);
-
 impl Local {
     pub fn new(
         command: Box<ScheduleLocalActivity>,
         extras: Option<Box<Extras>>,
         asked_at: Time,
         state: State,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Fault> {
+        Ok(Self {
+            limits: Limits::of(&command)?,
             seq: command.seq,
             names: Names::new(&command.activity_id, &command.activity_type),
             cancellation: command.cancellation_type(),
@@ -112,12 +118,12 @@ impl Local {
             began_before: false,
             extras,
             command,
-        }
+        })
     }
 
     /// How it ends without another attempt, if its whole time is over.
     pub fn too_late(&self, now: Time) -> Option<Resolution> {
-        let late = self.deadline().is_some_and(|deadline| deadline <= now);
+        let late = self.deadline(now).is_some_and(|deadline| deadline <= now);
         late.then(|| self.timed_out(LocalTimeout::ScheduleToClose))
     }
 
@@ -132,7 +138,6 @@ impl Local {
         self.run_since.get_or_insert(now);
         let original = *self.original_schedule_time.get_or_insert(now);
         self.state = State::Running { execution };
-        let whole = limit(self.command.schedule_to_close_timeout).unwrap_or(Duration::MAX);
         LocalTask {
             name: LocalName { seq: self.seq, execution },
             workflow_id: workflow_id.to_owned(),
@@ -140,9 +145,11 @@ impl Local {
             attempt: self.attempt,
             original_schedule_time: original,
             schedule_time: now,
-            schedule_to_start: limit(self.command.schedule_to_start_timeout).map(|l| l.min(whole)),
-            start_to_close: limit(self.command.start_to_close_timeout).map(|l| l.min(whole)),
-            schedule_to_close_deadline: self.deadline(),
+            schedule_to_close: self.limits.schedule_to_close,
+            schedule_to_start: self.limits.of_attempt(self.limits.schedule_to_start),
+            start_to_close: self.limits.of_attempt(self.limits.start_to_close),
+            retry_policy: self.policy().told(),
+            schedule_to_close_deadline: self.deadline(now),
             command: self.command.clone(),
         }
     }
@@ -218,8 +225,8 @@ impl Local {
             return over();
         }
         let after = policy.backoff(self.attempt, &failure);
-        let waits_here = after <= duration(self.command.local_retry_threshold).unwrap_or(THRESHOLD);
-        if waits_here && self.deadline().is_some_and(|deadline| now + after >= deadline) {
+        let waits_here = after <= waits_here_max(self.command.local_retry_threshold);
+        if waits_here && self.deadline(now).is_some_and(|deadline| now + after >= deadline) {
             return over();
         }
         self.attempt = self.attempt.saturating_add(1);
@@ -239,17 +246,15 @@ impl Local {
         Resolution::Failed(Some(failure::timed_out(TIMED_OUT, kind)))
     }
 
-    /// When its whole time is over.
-    fn deadline(&self) -> Option<Time> {
-        limit(self.command.schedule_to_close_timeout)
-            .zip(self.original_schedule_time)
-            .map(|(limit, from)| from + limit)
+    /// When its whole time is over, which begins now if it has not yet.
+    fn deadline(&self, now: Time) -> Option<Time> {
+        let from = self.original_schedule_time.unwrap_or(now);
+        self.limits.schedule_to_close.map(|limit| from + limit)
     }
 
     fn policy(&self) -> Policy {
-        let wire =
-            self.command.retry_policy.clone().and_then(|p| RetryPolicy::decode(p).ok()).unwrap_or_default();
-        Policy::new(wire)
+        let asked = self.command.retry_policy.clone().and_then(|p| RetryPolicy::decode(p).ok());
+        Policy::of(asked.unwrap_or_default())
     }
 
     /// The job that tells the language. Both live and in replay it is made of what the marker says.
@@ -327,67 +332,5 @@ impl Local {
             return Resolution::Cancelled(Some(failure));
         }
         Resolution::Failed(Some(failure))
-    }
-}
-
-/// A time limit. Zero means none.
-fn limit(wire: Option<prost_types::Duration>) -> Option<Duration> {
-    duration(wire).filter(|limit| !limit.is_zero())
-}
-
-/// When and how often to try again.
-struct Policy {
-    initial: Duration,
-    coefficient: f64,
-    longest: Duration,
-    attempts_max: u32,
-    hopeless: Vec<String>,
-}
-
-impl Policy {
-    fn new(wire: RetryPolicy) -> Self {
-        let initial =
-            duration(wire.initial_interval).filter(|d| !d.is_zero()).unwrap_or(default_retry::INITIAL);
-        let longest = duration(wire.maximum_interval).filter(|d| !d.is_zero());
-        Self {
-            initial,
-            coefficient: if wire.backoff_coefficient >= 1.0 {
-                wire.backoff_coefficient
-            } else {
-                default_retry::COEFFICIENT
-            },
-            longest: longest.unwrap_or_else(|| initial.saturating_mul(default_retry::LONGEST)),
-            attempts_max: u32::try_from(wire.maximum_attempts).unwrap_or(0),
-            hopeless: wire.non_retryable_error_types,
-        }
-    }
-
-    fn retries(&self, failure: &Failure) -> bool {
-        match &failure.failure_info {
-            Some(FailureInfo::ApplicationFailureInfo(info)) => {
-                !info.non_retryable && !self.hopeless.iter().any(|t| t.eq_ignore_ascii_case(&info.r#type))
-            }
-            Some(FailureInfo::TimeoutFailureInfo(info)) => info.timeout_type == timeout_type::START_TO_CLOSE,
-            Some(
-                FailureInfo::CanceledFailureInfo(_)
-                | FailureInfo::TerminatedFailureInfo(_)
-                | FailureInfo::ActivityFailureInfo(_)
-                | FailureInfo::ChildWorkflowExecutionFailureInfo(_)
-                | FailureInfo::NexusOperationExecutionFailureInfo(_),
-            )
-            | None => true,
-        }
-    }
-
-    /// How long to wait after `attempt` failed.
-    fn backoff(&self, attempt: u32, failure: &Failure) -> Duration {
-        if let Some(FailureInfo::ApplicationFailureInfo(info)) = &failure.failure_info
-            && let Some(delay) = duration(info.next_retry_delay)
-        {
-            return delay;
-        }
-        let factor = self.coefficient.powi(i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX));
-        let seconds = (self.initial.as_secs_f64() * factor).min(self.longest.as_secs_f64());
-        Duration::try_from_secs_f64(seconds).unwrap_or(self.longest)
     }
 }

@@ -29,7 +29,7 @@ impl Run {
         let message = fault.to_string();
         let (reason, cause) = match &fault {
             Fault::Nondeterminism(_) => (Reason::Nondeterminism, cause::NON_DETERMINISTIC_ERROR),
-            Fault::Malformed { .. } | Fault::Misuse { .. } => {
+            Fault::Malformed { .. } | Fault::Misuse { .. } | Fault::Invalid(_) => {
                 (Reason::Fatal, cause::WORKFLOW_WORKER_UNHANDLED_FAILURE)
             }
         };

@@ -184,7 +184,7 @@ impl Workflow {
         let (seq, op) = (c.seq, self.ops.next());
         fresh(self.locals.set(seq.into(), op), "local activity", seq)?;
         let state = if self.mode == Mode::Live { LocalState::Wanted } else { LocalState::Replaying };
-        self.ops.insert(Op::Local(Box::new(Local::new(c, extras, self.clock, state))));
+        self.ops.insert(Op::Local(Box::new(Local::new(c, extras, self.clock, state)?)));
         self.locals_open += 1;
         Ok(())
     }

@@ -197,7 +197,9 @@ impl Workflow {
             Type::WorkflowTaskScheduled if self.mode == Mode::Replay => {} // nobody waits for this one
             Type::WorkflowTaskScheduled => {
                 let e: h::WorkflowTaskScheduledEventAttributes = event.attributes()?;
-                self.task_timeout = crate::time::duration(e.start_to_close_timeout);
+                // No time at all says nothing: the server's default holds.
+                let timeout = crate::time::limit(e.start_to_close_timeout);
+                self.task_timeout = timeout.filter(|timeout| !timeout.is_zero());
             }
             Type::WorkflowTaskTimedOut
             // Nothing in these concerns the code.

@@ -108,6 +108,7 @@ impl Locals {
     }
 
     fn give(&mut self, now: Time) {
+        self.give_up(now);
         let Some(Waiting { key, task, .. }) = self.waiting.pop_front() else { return };
         self.last += 1;
         let token = Bytes::from(format!("outlast-local-{}", self.last));
@@ -154,13 +155,18 @@ impl Locals {
         self.report(running.key, running.since, now, result);
     }
 
-    fn tick(&mut self, now: Time) {
+    /// What has waited too long is not run any more, even if its slot comes first.
+    fn give_up(&mut self, now: Time) {
         let late = |w: &Waiting| w.give_up.is_some_and(|(at, _)| at <= now);
         while let Some(at) = self.waiting.iter().position(late)
             && let Some(Waiting { key, give_up: Some((_, why)), .. }) = self.waiting.remove(at)
         {
             self.report(key, now, now, LocalResult::TimedOut(why));
         }
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.give_up(now);
         while let Some((at, token)) = self.timers.first().cloned()
             && at <= now
         {

@@ -17,9 +17,11 @@ fn task(seq: u32) -> LocalTask {
         attempt: 1,
         original_schedule_time: at(0),
         schedule_time: at(0),
+        schedule_to_close: None,
         schedule_to_start: None,
         start_to_close: None,
         schedule_to_close_deadline: None,
+        retry_policy: Default::default(),
         command: Box::new(lang::ScheduleLocalActivity::default()),
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use outlast_client::{Code, Error};
 use outlast_machine::io::{self, LocalName, LocalTask, RunId};
-use outlast_machine::time::Time;
+use outlast_machine::time::{Time, duration};
 use outlast_proto::coresdk::activity_result::activity_execution_result::Status;
 use outlast_proto::coresdk::activity_task::{ActivityTask, Cancel, activity_task::Variant};
 use outlast_proto::temporal::api::common::v1::Payload;
@@ -273,16 +273,18 @@ impl Loop {
         let token = task.task_token.clone();
         let start = start::remote(task);
         self.held.remote(now, token.clone(), &start, permit, eager);
-        let span = |d: Option<prost_types::Duration>| {
-            d.and_then(|d| Duration::try_from(d).ok()).filter(|d| !d.is_zero())
-        };
         let started = Started {
             token: token.clone(),
-            start_to_close: span(start.start_to_close_timeout),
-            heartbeat: span(start.heartbeat_timeout),
+            start_to_close: server_limit(start.start_to_close_timeout),
+            heartbeat: server_limit(start.heartbeat_timeout),
         };
         let variant = Some(Variant::Start(start));
         self.around.tasks.push(token.clone(), ActivityTask { task_token: token, variant });
         self.table.handle(instant(), table::Input::Started(started));
     }
+}
+
+/// A time limit of the server's, for which none and zero are the same. One that is negative is over, not absent.
+fn server_limit(given: Option<prost_types::Duration>) -> Option<Duration> {
+    duration(given).map_or(Some(Duration::ZERO), |limit| limit.filter(|limit| !limit.is_zero()))
 }

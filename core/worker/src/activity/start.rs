@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use outlast_machine::io::{LocalTask, RunId, default_retry};
+use outlast_machine::io::{LocalTask, RunId};
 use outlast_machine::time::Time;
 use outlast_proto::coresdk::activity_task::Start;
+use outlast_proto::lens::api;
 use outlast_proto::temporal::api::common::v1::{Payload, RetryPolicy, WorkflowExecution};
 use outlast_proto::temporal::api::workflowservice::v1::PollActivityTaskQueueResponse;
 use prost::Message;
@@ -41,7 +42,7 @@ pub(super) fn remote(task: PollActivityTaskQueueResponse) -> Start {
 pub(super) fn local(namespace: &str, run: &RunId, task: LocalTask, now: Time) -> Start {
     let command = *task.command;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let timeout = task.start_to_close.and_then(wire);
+    let whole = task.schedule_to_close.and_then(wire);
     Start {
         workflow_namespace: namespace.to_owned(),
         workflow_type: text(&task.workflow_type),
@@ -57,21 +58,21 @@ pub(super) fn local(namespace: &str, run: &RunId, task: LocalTask, now: Time) ->
         current_attempt_scheduled_time: Some(task.schedule_time.timestamp()),
         started_time: Some(now.timestamp()),
         attempt: task.attempt,
-        schedule_to_close_timeout: command.schedule_to_close_timeout,
-        start_to_close_timeout: timeout.or(command.schedule_to_close_timeout),
-        retry_policy: Some(command.retry_policy.and_then(readable).unwrap_or_else(retry_policy)),
+        schedule_to_close_timeout: whole,
+        start_to_close_timeout: task.start_to_close.and_then(wire).or(whole),
+        retry_policy: Some(policy(task.retry_policy)),
         is_local: true,
         ..Default::default()
     }
 }
 
-/// What holds for an activity whose workflow names no policy, in the server's words.
-fn retry_policy() -> RetryPolicy {
+fn policy(it: api::RetryPolicy) -> RetryPolicy {
     RetryPolicy {
-        initial_interval: wire(default_retry::INITIAL),
-        backoff_coefficient: default_retry::COEFFICIENT,
-        maximum_interval: wire(default_retry::INITIAL * default_retry::LONGEST),
-        ..Default::default()
+        initial_interval: it.initial_interval,
+        backoff_coefficient: it.backoff_coefficient,
+        maximum_interval: it.maximum_interval,
+        maximum_attempts: it.maximum_attempts,
+        non_retryable_error_types: it.non_retryable_error_types,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use outlast_machine::io::{Closed, Note, RunId, TaskCompletion, TaskFailure, Ticket};
-use outlast_machine::time::Time;
+use outlast_machine::time::{Time, limit};
 use outlast_proto::lens::lang::remove_from_cache::EvictionReason;
 use outlast_proto::lens::{api, lang};
 use outlast_proto::temporal::api::enums::v1::WorkflowTaskFailedCause;
@@ -204,7 +204,7 @@ fn brings(run: &RunId, done: &TaskCompletion) -> impl Iterator<Item = Of> {
         }
         A::StartTimerCommandAttributes(timer) => {
             let encoded = timer.start_to_fire_timeout.as_deref().unwrap_or_default();
-            let time = prost_types::Duration::decode(encoded).ok().and_then(|it| Duration::try_from(it).ok());
+            let time = limit(prost_types::Duration::decode(encoded).ok());
             if time.is_some_and(|time| time <= SOON) { own() } else { None }
         }
         A::ContinueAsNewWorkflowExecutionCommandAttributes(_)

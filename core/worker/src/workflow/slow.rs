@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use outlast_machine::io::RunId;
+use outlast_machine::time;
 use outlast_proto::coresdk::common::ExternalStorageMetrics;
 use outlast_proto::lens::{api, lang};
 use prost::Message;
@@ -85,7 +86,7 @@ impl Transfers {
         };
         self.count = self.count.saturating_add(more.payload_count);
         self.bytes = self.bytes.saturating_add(more.total_size_bytes);
-        let took = more.total_duration.and_then(|it| Duration::try_from(it).ok());
+        let took = time::limit(more.total_duration);
         self.took = self.took.saturating_add(took.unwrap_or_default());
         self.drivers.extend(more.driver_names);
     }
