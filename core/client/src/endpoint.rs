@@ -1,11 +1,16 @@
 //! From options to what tonic connects with: address, pings, user agent, TLS. Everything that can be found wrong
 //! without connecting is found here.
 
+use std::time::Duration;
+
 use http::uri::Uri;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::verify::{Anyone, Named};
 use crate::{ClientOptions, Error, TlsOptions};
+
+/// As good as for ever. Pings are timed by sums with the present, which some clocks cannot make of any duration.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The endpoint of a server; its connector is chosen when a connection is opened.
 pub(crate) fn endpoint(options: &ClientOptions) -> Result<Endpoint, Error> {
@@ -22,8 +27,8 @@ pub(crate) fn endpoint(options: &ClientOptions) -> Result<Endpoint, Error> {
         })?;
     if let Some(pings) = options.keep_alive {
         let endpoint_with_pings =
-            endpoint.http2_keep_alive_interval(pings.interval).keep_alive_while_idle(true);
-        endpoint = endpoint_with_pings.keep_alive_timeout(pings.timeout);
+            endpoint.http2_keep_alive_interval(pings.interval.min(LONGEST)).keep_alive_while_idle(true);
+        endpoint = endpoint_with_pings.keep_alive_timeout(pings.timeout.min(LONGEST));
     }
     if !tls {
         return Ok(endpoint);

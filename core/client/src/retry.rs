@@ -154,10 +154,13 @@ impl Backoff {
     /// The wait after so many failures, counted from one.
     fn wait(&self, failures: u32, jitter: f64, random: f64) -> Duration {
         let steps = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
-        let grown = self.initial.as_secs_f64() * self.factor.powi(steps);
-        let capped = grown.min(self.max.as_secs_f64());
-        let wobble = 1.0 + jitter * (2.0 * random - 1.0);
-        Duration::try_from_secs_f64(capped * wobble).unwrap_or(self.max)
+        let (grown, max) = (self.initial.as_secs_f64() * self.factor.powi(steps), self.max.as_secs_f64());
+        // What is below zero or no number is no wait: the longest one is on the safe side.
+        let capped = if grown >= 0.0 { grown.min(max) } else { max };
+        let wobbly = capped * (1.0 + jitter * (2.0 * random - 1.0));
+        // Jitter of more than the whole may leave nothing.
+        let seconds = if wobbly.is_nan() { max } else { wobbly.max(0.0) };
+        Duration::try_from_secs_f64(seconds).unwrap_or(self.max)
     }
 }
 
@@ -326,6 +329,82 @@ mod tests {
         let large = Failure { too_large: true, ..failure(1, Code::ResourceExhausted) };
         for kind in [RetryKind::Default, RetryKind::LongPoll] {
             assert_eq!(RetryPolicy::default().decide(kind, large, 0.5), Decision::GiveUp);
+        }
+    }
+
+    /// Waits in milliseconds after the first, second and tenth failure with the least, the middle and the most of jitter.
+    fn waits_of(change: impl Fn(&mut RetryPolicy)) -> [[u128; 3]; 3] {
+        let ms = Duration::from_millis;
+        let mut policy = RetryPolicy {
+            call: Backoff { initial: ms(100), factor: 2.0, max: ms(1_000) },
+            elapsed_max: Duration::MAX,
+            attempts_max: u32::MAX,
+            jitter: 0.0,
+            ..RetryPolicy::default()
+        };
+        change(&mut policy);
+        [1, 2, 10].map(|attempt| {
+            [0.0, 0.5, 0.999].map(|random| {
+                match policy.decide(RetryKind::Default, failure(attempt, Code::Unavailable), random) {
+                    Decision::Retry(wait) => wait.as_millis(),
+                    Decision::GiveUp => panic!("it gives up"),
+                }
+            })
+        })
+    }
+
+    const LONGEST: [u128; 3] = [1_000; 3];
+
+    #[test]
+    fn every_factor_makes_a_wait() {
+        for (factor, second, tenth) in [
+            (-1.0, LONGEST, LONGEST),
+            (0.0, [0; 3], [0; 3]),
+            (0.5, [50; 3], [0; 3]),
+            (1.0, [100; 3], [100; 3]),
+            (1e300, LONGEST, LONGEST),
+            (f64::INFINITY, LONGEST, LONGEST),
+            (f64::NEG_INFINITY, LONGEST, LONGEST),
+            (f64::NAN, LONGEST, LONGEST),
+        ] {
+            let waits = waits_of(|policy| policy.call.factor = factor);
+            assert_eq!(waits, [[100; 3], second, tenth], "{factor}");
+        }
+    }
+
+    #[test]
+    fn every_jitter_makes_a_wait() {
+        for (jitter, first) in [
+            (-1.0, [200, 100, 0]),
+            (0.0, [100; 3]),
+            (1.0, [0, 100, 199]),
+            (1.5, [0, 100, 249]),
+            (f64::NAN, LONGEST),
+            // Without end, times nothing, is no number.
+            (f64::INFINITY, [0, 1_000, 1_000]),
+            (f64::NEG_INFINITY, [1_000, 1_000, 0]),
+        ] {
+            assert_eq!(waits_of(|policy| policy.jitter = jitter)[0], first, "{jitter}");
+        }
+    }
+
+    #[test]
+    fn every_interval_makes_a_wait() {
+        let [zero, most] = [Duration::ZERO, Duration::MAX];
+        assert_eq!(waits_of(|policy| policy.call.initial = zero), [[0; 3]; 3]);
+        assert_eq!(waits_of(|policy| policy.call.initial = most), [LONGEST; 3]);
+        assert_eq!(waits_of(|policy| policy.call.max = zero), [[0; 3]; 3]);
+        assert_eq!(waits_of(|policy| policy.call.max = most), [[100; 3], [200; 3], [51_200; 3]]);
+        let both = waits_of(|policy| (policy.call.initial, policy.call.max) = (most, most));
+        assert_eq!(both, [[most.as_millis(); 3]; 3]);
+    }
+
+    #[test]
+    fn no_time_and_no_tries_are_one_try() {
+        for (elapsed_max, attempts_max) in [(Duration::ZERO, 10), (Duration::MAX, 0), (Duration::MAX, 1)] {
+            let policy = RetryPolicy { elapsed_max, attempts_max, ..RetryPolicy::default() };
+            let decision = policy.decide(RetryKind::Default, failure(1, Code::Unavailable), 0.5);
+            assert_eq!(decision, Decision::GiveUp, "{elapsed_max:?}, {attempts_max}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a worker can be told, with the defaults that need no thought, and what is wrong with it.
 
+mod spans;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use crate::ConfigError;
 use crate::pollers::PollerBehavior;
 use crate::slots::{self, SlotKind, SlotSupplier};
+pub(crate) use spans::LONGEST;
 
 /// How one worker works.
 ///
@@ -49,7 +52,8 @@ pub struct WorkerConfig {
     pub max_heartbeat_throttle_interval: Duration,
     /// The time between heartbeats to the server for activities without a heartbeat timeout.
     pub default_heartbeat_throttle_interval: Duration,
-    /// Activities per second on this task queue, over all its workers; the server keeps to it. Ends eager activities.
+    /// Activities per second on this task queue, over all its workers; the server keeps to it, and it alone says what
+    /// numbers mean that are no rate. Ends eager activities.
     pub max_task_queue_activities_per_second: Option<f64>,
     /// Activities per second that this worker starts.
     pub max_worker_activities_per_second: Option<f64>,
@@ -90,6 +94,9 @@ pub struct WorkerConfig {
     /// Allow a second worker on one client for the same queue, build and kinds of tasks.
     pub skip_client_worker_set_check: bool,
 }
+
+/// More owners than any machine has CPUs do nothing for anybody.
+const SHARDS_MAX: usize = 1024;
 
 /// Slots: how many tasks of each kind may be held at a time.
 #[derive(Clone, Debug)]
@@ -264,17 +271,11 @@ impl WorkerConfig {
                 "must be more than 0; leave it out for no limit",
             );
         }
-        if self.max_task_queue_activities_per_second.is_some_and(|rate| !rate.is_finite() || rate < 0.0) {
-            return wrong(
-                "max_task_queue_activities_per_second",
-                "must not be negative; leave it out for no limit",
-            );
-        }
         if self.fetching_concurrency == 0 {
             return wrong("fetching_concurrency", "must be at least 1, or no long history can be read");
         }
-        if self.shards == Some(0) {
-            return wrong("shards", "must be at least 1");
+        if self.shards.is_some_and(|shards| !(1..=SHARDS_MAX).contains(&shards)) {
+            return wrong("shards", "must be between 1 and 1024");
         }
         if self.shutdown_limit.is_zero() {
             return wrong("shutdown_limit", "must be more than 0, or no answer could be given any more");

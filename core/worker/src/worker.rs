@@ -88,7 +88,7 @@ impl Worker {
         config.check()?;
         let no_runtime = |_| ConfigError::new("runtime", "a worker must be made within a tokio runtime");
         tokio::runtime::Handle::try_current().map_err(no_runtime)?;
-        Ok(start::start(client, config, metrics))
+        Ok(start::start(client, config.bounded(), metrics))
     }
 
     /// Asks the server for the namespace: that it exists, what it allows, what it can do.

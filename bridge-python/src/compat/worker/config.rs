@@ -147,7 +147,7 @@ impl WorkerConfig {
         config.workflow_pollers = self.workflow_task_poller_behavior.into_core();
         config.activity_pollers = self.activity_task_poller_behavior.into_core();
         config.nexus_pollers = self.nexus_task_poller_behavior.into_core();
-        config.nonsticky_to_sticky_poll_ratio = self.nonsticky_to_sticky_poll_ratio;
+        config.nonsticky_to_sticky_poll_ratio = share(self.nonsticky_to_sticky_poll_ratio);
         config.task_types = TaskTypes {
             workflows: self.task_types.enable_workflows,
             local_activities: self.task_types.enable_local_activities,
@@ -159,6 +159,14 @@ impl WorkerConfig {
         config.max_heartbeat_throttle_interval = millis(self.max_heartbeat_throttle_interval_millis);
         config.default_heartbeat_throttle_interval = millis(self.default_heartbeat_throttle_interval_millis);
         config.max_worker_activities_per_second = self.max_activities_per_second;
+        if let Some(rate) = self.max_task_queue_activities_per_second
+            && !(rate.is_finite() && rate >= 0.0)
+        {
+            tracing::warn!(
+                rate,
+                "max_task_queue_activities_per_second is no rate; the server says what it means"
+            );
+        }
         config.max_task_queue_activities_per_second = self.max_task_queue_activities_per_second;
         config.max_eager_activities = self.max_eager_activity_reservations_per_workflow_task;
         // Python waits for its activities however long they take, and then for us: what they give must still be told.
@@ -175,6 +183,16 @@ impl WorkerConfig {
         config.payload_limits = !self.disable_payload_error_limit;
         Ok(config)
     }
+}
+
+/// The reference takes any number as the share of polls of the normal queue, where each queue has at least one.
+fn share(given: f32) -> f32 {
+    // Not `clamp`: what is not a number is no share.
+    let share = given.max(0.0).min(1.0);
+    if share != given {
+        tracing::warn!(given, taken = share, "nonsticky_to_sticky_poll_ratio should be between 0 and 1");
+    }
+    share
 }
 
 /// The core's refusal in the words of the reference.

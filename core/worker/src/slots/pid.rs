@@ -35,7 +35,8 @@ impl Pid {
     /// The output for the next sample.
     pub fn next(&mut self, target: f64, measured: f64) -> f64 {
         let PidGains { proportional, integral, derivative, limit } = self.gains;
-        let within = |part: f64| part.clamp(-limit, limit);
+        // Not `clamp`, which panics where the limit is no number; then there is none.
+        let within = |part: f64| part.max(-limit.abs()).min(limit.abs());
         let error = target - measured;
         self.integral = within(self.integral + error * integral);
         // The change of the measurement, not of the error: a moved target must not kick.
@@ -53,6 +54,14 @@ mod tests {
         let mut pid = Pid::new(PidGains { proportional: 0.0, integral: 1.0, derivative: 0.0, limit: 2.0 });
         let outputs: Vec<f64> = (0..4).map(|_| pid.next(1.0, 0.0)).collect();
         assert_eq!(outputs, [1.0, 2.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn gains_that_make_no_sense_make_no_panic() {
+        for (limit, output) in [(f64::NAN, 5.0), (-2.0, 2.0), (f64::INFINITY, 5.0), (0.0, 0.0)] {
+            let mut pid = Pid::new(PidGains { proportional: 5.0, integral: 0.0, derivative: 1.0, limit });
+            assert_eq!(pid.next(1.0, 0.0), output, "{limit}");
+        }
     }
 
     #[test]

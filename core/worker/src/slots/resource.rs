@@ -6,6 +6,7 @@ use super::SlotKind;
 use super::host::{HostSampler, HostUsage, SAMPLE_PERIOD};
 use super::pid::{Pid, PidGains};
 use super::supplier::{Boxed, SlotSupplier, SlotUse, Ticket, Wanted};
+use crate::config::LONGEST;
 use crate::telemetry::{Gauge, Metrics, names};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,7 +44,7 @@ impl ResourceTargets {
 /// Bounds of one kind of slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResourceOptions {
-    /// Given whatever the load.
+    /// Given whatever the load, even where it is more than the maximum.
     pub slots_min: usize,
     pub slots_max: usize,
     /// Time between two slots beyond the minimum, so that a task's load shows before the next begins.
@@ -179,8 +180,9 @@ fn decide(
 
 impl ResourceSlots {
     pub fn new(options: ResourceOptions, controller: Arc<ResourceController>) -> Self {
+        let slots_max = options.slots_max.max(options.slots_min);
         ResourceSlots {
-            options,
+            options: ResourceOptions { slots_max, ramp: options.ramp.min(LONGEST), ..options },
             controller,
             state: Mutex::default(),
             released: Notify::new(),

@@ -6,6 +6,7 @@
 use super::meter::{Instrument, Meter, Record, Shape, Value};
 use super::prometheus::bounds;
 use super::{Label, Labels};
+use crate::config::LONGEST;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry::KeyValue;
@@ -140,7 +141,7 @@ impl fmt::Debug for Otlp {
 }
 
 async fn export(sender: Arc<Sender>, period: Duration) {
-    let period = period.max(Duration::from_millis(10));
+    let period = period.clamp(Duration::from_millis(10), LONGEST);
     let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

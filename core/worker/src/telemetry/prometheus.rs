@@ -123,10 +123,19 @@ pub(super) fn bounds(
     let name = instrument.full_name();
     let fitting = overrides.iter().filter(|(part, _)| name.contains(part.as_str()));
     if let Some((_, own)) = fitting.max_by_key(|(part, _)| part.len()) {
-        return own.clone();
+        return in_order(own);
     }
     let scale = if durations_as_seconds { 1000.0 } else { 1.0 };
     names::buckets(&name).iter().map(|bound| bound / scale).collect()
+}
+
+/// Bounds as histograms need them: growing, each once, and none that is not finite, for the last bucket is always without
+/// end.
+fn in_order(bounds: &[f64]) -> Vec<f64> {
+    let mut bounds: Vec<f64> = bounds.iter().copied().filter(|bound| bound.is_finite()).collect();
+    bounds.sort_by(f64::total_cmp);
+    bounds.dedup();
+    bounds
 }
 
 impl Meter for Prometheus {
@@ -356,5 +365,19 @@ time_count 2
             prometheus.bind(&instrument, &Labels::default().with("n", number)).record(Value::Whole(1));
         }
         assert!(prometheus.text().contains("x{otel_metric_overflow=\"true\"} 5\n"));
+    }
+
+    #[test]
+    fn bounds_that_no_histogram_can_have_are_put_in_order() {
+        for (told, held) in [
+            (&[][..], &[][..]),
+            (&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY], &[]),
+            (&[1.0, f64::NAN, 2.0, f64::INFINITY], &[1.0, 2.0]),
+            (&[2.0, 1.0, 3.0], &[1.0, 2.0, 3.0]),
+            (&[1.0, 1.0], &[1.0]),
+            (&[0.0, -1.0, -0.0], &[-1.0, 0.0]),
+        ] {
+            assert_eq!(in_order(told), held, "{told:?}");
+        }
     }
 }

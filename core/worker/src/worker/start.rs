@@ -100,7 +100,7 @@ pub(super) fn start(client: Client, config: WorkerConfig, metrics: &Metrics) -> 
             clock,
             remote: remote.clone(),
             activations: activations.clone(),
-            fetches: Arc::new(Semaphore::new(config.fetching_concurrency)),
+            fetches: Arc::new(Semaphore::new(config.fetching_concurrency.min(Semaphore::MAX_PERMITS))),
             activities: activities.as_ref().map(|half| half.inbox.clone()),
             eager,
             metrics: metrics.clone(),

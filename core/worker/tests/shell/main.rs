@@ -14,6 +14,7 @@ mod reports;
 mod server;
 mod settling;
 mod sizes;
+mod values;
 mod workflows;
 
 use outlast_worker::{Ending, TaskTypes, Worker, WorkerConfig};
