@@ -356,6 +356,7 @@ CLIENTS: list[tuple[dict[str, Any], str | None]] = [
     *((pings(*value), None) for value in ((1_000, 1_000), (2**63, 2**63), (U64, U64), (30_000, 0))),
     (pings(-1, 1), unread("keep_alive_config")),
     *(({"connect_timeout_millis": value}, None) for value in (1_000, 2**63, U64)),
+    *(({"dns_load_balancing_config": bridge_client.ClientDnsLoadBalancingConfig(value)}, None) for value in (1_000, U64)),
     *(({"payloads_warn_size": value, "memo_warn_size": value}, None) for value in (0, 1, U64)),
     ({"payloads_warn_size": -1}, unread("payloads_warn_size")),
 ]
@@ -371,6 +372,17 @@ async def test_a_setting_of_a_client_is_refused_or_works(
         return
     connected = await native.connect_client(quiet, config)
     assert await connected.call_workflow_service(shapes.call("get_system_info", retry=True))
+
+
+@pytest.mark.parametrize("value,words", [(0, "0ns"), (1, "1ms"), (999, "999ms")])
+async def test_names_are_not_looked_up_without_end(quiet: Any, address: str, value: int, words: str) -> None:
+    often = bridge_client.ClientDnsLoadBalancingConfig(value)
+    with pytest.raises(RuntimeError) as refused:
+        await native.connect_client(quiet, shapes.client(f"http://{address}", dns_load_balancing_config=often))
+    assert str(refused.value).startswith(
+        "Failed client connect: Invalid client configuration: dns_load_balancing.resolution_interval must be at least 1s, "
+        f"got {words}"
+    )
 
 
 @pytest.mark.parametrize("value", [1_000, 2**40, 2**63, U64])
