@@ -1,4 +1,4 @@
-"""Every duration and number that only the core sees, at its edges and beyond: in requests of local activities, and in settings.
+"""Every duration and number that only the core sees, at its edges and beyond: of local activities, and of settings.
 
 A row says what becomes of a value, on both cores unless it says what the original does. Where that takes the whole process
 down, the row is ours alone. The same tables, with more values and without a server, are `core/machine/tests/values.rs`,
@@ -189,18 +189,48 @@ def policy(**fields: Any) -> Callable[[], ScheduleLocalActivity]:
 
 
 SECOND = 10**9
+
+
+def or_default(nanos: int) -> int | None:
+    """The wait that a duration of so many nanoseconds is, where one below zero counts as not given."""
+    return SECOND if nanos < 0 else nanos or None
+
+
 WAITS: Waits = [
-    *((f"initial_interval {n}", policy(initial_interval=v), None, t if t > 0 else (None if t == 0 else SECOND))
-      for n, (v, t) in DURATIONS.items() if n not in ("most", "beyond")),
-    *((f"maximum_interval {n}", policy(maximum_interval=v, attempt=20), None, 100 * SECOND if t < 0 else min(max(t, SECOND), 2**19 * SECOND))
-      for n, (v, t) in DURATIONS.items()),
-    *((f"next_retry_delay {n}", policy(), v, t if t > 0 else (None if t == 0 else SECOND))
-      for n, (v, t) in DURATIONS.items()),
-    *((f"backoff_coefficient {c}", policy(backoff_coefficient=c, attempt=3), None, wait * SECOND)
-      for c, wait in [(-INF, 4), (-1.0, 4), (0.0, 4), (0.5, 4), (NAN, 4), (1.0, 1), (3.0, 9), (1e300, 100), (INF, 100)]),
-    *((f"attempt {a}", policy(attempt=a), None, wait * SECOND)
-      for a, wait in [(0, 1), (1, 1), (2, 2), (2**31, 100), (2**32 - 1, 100)]),
-    *((f"maximum_attempts {a}", policy(maximum_attempts=a, attempt=9), None, 100 * SECOND) for a in (-(2**31), -1, 0, 2**31 - 1)),
+    *(
+        (f"initial_interval {name}", policy(initial_interval=value), None, or_default(nanos))
+        for name, (value, nanos) in DURATIONS.items()
+        # The last nanoseconds of hundreds of billions of years are lost to rounding here.
+        if name not in ("most", "beyond")
+    ),
+    *(
+        (
+            f"maximum_interval {name}",
+            policy(maximum_interval=value, attempt=20),
+            None,
+            100 * SECOND if nanos < 0 else min(max(nanos, SECOND), 2**19 * SECOND),
+        )
+        for name, (value, nanos) in DURATIONS.items()
+    ),
+    *((f"next_retry_delay {name}", policy(), value, or_default(nanos)) for name, (value, nanos) in DURATIONS.items()),
+    *(
+        (f"backoff_coefficient {value}", policy(backoff_coefficient=value, attempt=3), None, wait * SECOND)
+        for value, wait in [
+            *((value, 4) for value in (-INF, -1.0, 0.0, 0.5, NAN)),
+            (1.0, 1),
+            (3.0, 9),
+            (1e300, 100),
+            (INF, 100),
+        ]
+    ),
+    *(
+        (f"attempt {value}", policy(attempt=value), None, wait * SECOND)
+        for value, wait in [(0, 1), (1, 1), (2, 2), (2**31, 100), (2**32 - 1, 100)]
+    ),
+    *(
+        (f"maximum_attempts {value}", policy(maximum_attempts=value, attempt=9), None, 100 * SECOND)
+        for value in (-(2**31), -1, 0, 2**31 - 1)
+    ),
 ]
 
 
@@ -273,7 +303,10 @@ SETTINGS: list[tuple[dict[str, Any], str | None, str | None]] = [
     *(({"max_cached_workflows": value}, None, None) for value in (1, 1_000)),
     *(({"max_cached_workflows": value}, None, OURS) for value in (2**31, 2**63, U64)),
     *(({"max_cached_workflows": value}, extract("max_cached_workflows"), None) for value in (-1, U64 + 1)),
-    *(({"nonsticky_to_sticky_poll_ratio": value}, None, None) for value in (-INF, -1.0, -0.0, 0.0, 1e-9, 1.0, 1.5, INF, NAN)),
+    *(
+        ({"nonsticky_to_sticky_poll_ratio": value}, None, None)
+        for value in (-INF, -1.0, -0.0, 0.0, 1e-9, 1.0, 1.5, INF, NAN)
+    ),
     *(({"max_activities_per_second": value}, POSITIVE, None) for value in (-INF, -1.0, -0.0, 0.0, NAN, INF)),
     *(({"max_activities_per_second": value}, None, None) for value in (1e-9, 1e9, 1e300)),
     ({"max_activities_per_second": 1e-300}, None, OURS),
@@ -435,6 +468,14 @@ async def test_buckets_of_histograms_that_are_sent(engine: str, name: str) -> No
     meter.new_histogram_float("mine", "", "").record(0.5, meter.default_attributes)
 
 
+def sent_each(millis: int) -> Any:
+    return shapes.metrics(opentelemetry=shapes.otel(metric_periodicity_millis=millis))
+
+
+def kept(updates: int) -> Any:
+    return shapes.metrics(buffered_with_size=updates)
+
+
 RUNTIMES: list[tuple[Callable[[], dict[str, Any]], str | None, bool]] = [
     *(
         (lambda value=value: {"worker_heartbeat_interval_millis": value}, refusal, True)
@@ -453,12 +494,9 @@ RUNTIMES: list[tuple[Callable[[], dict[str, Any]], str | None, bool]] = [
             (60_000, None),
         ]
     ),
-    *(
-        (lambda value=value: {"metrics": shapes.metrics(opentelemetry=shapes.otel(metric_periodicity_millis=value))}, None, True)
-        for value in (0, 1, 2**63, U64)
-    ),
-    *((lambda value=value: {"metrics": shapes.metrics(buffered_with_size=value)}, None, True) for value in (1, 10_000)),
-    *((lambda value=value: {"metrics": shapes.metrics(buffered_with_size=value)}, None, False) for value in (2**31, 2**60, U64)),
+    *((lambda value=value: {"metrics": sent_each(value)}, None, True) for value in (0, 1, 2**63, U64)),
+    *((lambda value=value: {"metrics": kept(value)}, None, True) for value in (1, 10_000)),
+    *((lambda value=value: {"metrics": kept(value)}, None, False) for value in (2**31, 2**60, U64)),
 ]
 
 

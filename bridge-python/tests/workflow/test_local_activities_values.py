@@ -1,9 +1,12 @@
-"""Time limits and waits of local activities that cannot be, as far as the package lets them through. No server sees them. All
-values, as the native module takes them, are in `surface/test_surface_values.py`."""
+"""Time limits and waits of local activities that cannot be, as far as the package lets them through. No server sees them.
+
+All values, as the native module takes them, are in `surface/test_surface_values.py`.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from support import new_worker
@@ -22,13 +25,13 @@ LIMITS = ["schedule_to_close_timeout", "schedule_to_start_timeout", "start_to_cl
 class Asks:
     @workflow.run
     async def run(self, field: str, microseconds: int) -> None:
-        limits = {field: timedelta(microseconds=microseconds)}
+        limits: dict[str, Any] = {field: timedelta(microseconds=microseconds)}
         if field == "schedule_to_start_timeout":
             limits["start_to_close_timeout"] = LONG
         await workflow.execute_local_activity("look", **limits)
 
 
-ran: list[str] = []
+ran: list[str | None] = []
 
 
 @activity.defn
@@ -64,7 +67,7 @@ async def test_a_limit_that_is_negative_fails_the_task_at_once(
 class TriesAgain:
     @workflow.run
     async def run(self, coefficient: float) -> int:
-        return await workflow.execute_local_activity(
+        attempt: int = await workflow.execute_local_activity(
             "third-time",
             start_to_close_timeout=LONG,
             # A wait of any length would be a timer of the workflow.
@@ -72,6 +75,7 @@ class TriesAgain:
             retry_policy=RetryPolicy(initial_interval=timedelta(0), backoff_coefficient=coefficient, maximum_attempts=3),
             result_type=int,
         )
+        return attempt
 
 
 @activity.defn(name="third-time")

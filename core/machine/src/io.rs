@@ -265,7 +265,7 @@ pub struct LocalTask {
     /// When the activity as a whole is over, whatever it does.
     pub schedule_to_close_deadline: Option<Time>,
     /// When it is tried again, every value of it being one that holds.
-    pub retry_policy: api::RetryPolicy,
+    pub retry_policy: Box<api::RetryPolicy>,
     /// What the workflow asked for.
     pub command: Box<lang::ScheduleLocalActivity>,
 }

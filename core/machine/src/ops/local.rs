@@ -148,7 +148,7 @@ impl Local {
             schedule_to_close: self.limits.schedule_to_close,
             schedule_to_start: self.limits.of_attempt(self.limits.schedule_to_start),
             start_to_close: self.limits.of_attempt(self.limits.start_to_close),
-            retry_policy: self.policy().told(),
+            retry_policy: Box::new(self.policy().told()),
             schedule_to_close_deadline: self.deadline(now),
             command: self.command.clone(),
         }

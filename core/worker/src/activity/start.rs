@@ -60,7 +60,7 @@ pub(super) fn local(namespace: &str, run: &RunId, task: LocalTask, now: Time) ->
         attempt: task.attempt,
         schedule_to_close_timeout: whole,
         start_to_close_timeout: task.start_to_close.and_then(wire).or(whole),
-        retry_policy: Some(policy(task.retry_policy)),
+        retry_policy: Some(policy(*task.retry_policy)),
         is_local: true,
         ..Default::default()
     }
