@@ -6,7 +6,6 @@ truth; the default is ours. Servers are processes on loopback ports of their own
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import socket
@@ -34,6 +33,7 @@ import temporalio.client
 import temporalio.runtime
 import temporalio.testing
 from google.protobuf.message import Message  # noqa: F401  (a broken protobuf shows here, not in a hundred tests)
+from support import served
 
 ADDRESS = "OUTLAST_PY_SERVER"
 """Environment variable: the address of the server that the session uses."""
@@ -151,15 +151,7 @@ def address() -> str:
 @pytest.fixture(scope="session")
 async def client(address: str) -> AsyncIterator[temporalio.client.Client]:
     """A client of the shared dev server."""
-    connected = await temporalio.client.Client.connect(address)
-    # The namespace is made while the port already listens.
-    for _ in range(200):
-        try:
-            await connected.count_workflows("WorkflowId = 'none'")
-            break
-        except temporalio.service.RPCError:
-            await asyncio.sleep(0.05)
-    yield connected
+    yield await served(await temporalio.client.Client.connect(address))
 
 
 @pytest.fixture(scope="session")

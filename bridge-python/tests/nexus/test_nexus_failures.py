@@ -174,7 +174,7 @@ async def test_what_may_be_tried_again_is_tried_again(port: Port, how: str) -> N
         async def tried() -> None:
             assert TRIES.get(id, 0) >= 2
 
-        await eventually(tried, seconds=10)
+        await eventually(tried)
         (pending,) = (await handle.describe()).raw_description.pending_nexus_operations
         assert (pending.endpoint, pending.service, pending.operation) == (endpoint, "Kitchen", "again")
         await handle.terminate()

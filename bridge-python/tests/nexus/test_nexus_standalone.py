@@ -261,4 +261,4 @@ async def test_a_cancellation_reaches_the_activity_behind_an_operation(port: Por
             told = await port.client.get_activity_handle(id).describe()
             assert told.status == ActivityExecutionStatus.CANCELED
 
-        await eventually(cancelled, seconds=10)
+        await eventually(cancelled)

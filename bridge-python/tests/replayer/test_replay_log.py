@@ -28,4 +28,4 @@ async def test_a_replay_that_fails_logs_it_like_a_worker(client: Client) -> None
         assert entry.fields["run_id"] == history.run_id
         assert "TMPRL1100" in entry.fields["failure"]
 
-    await eventually(told, seconds=5)
+    await eventually(told)

@@ -70,7 +70,7 @@ async def test_a_page_read_right_after_the_result_has_it_all(address: str) -> No
             assert page.value("mine_workflow_completed", workflow_type="Measures") == 30
             assert page.value("mine_workflow_endtoend_latency_count", workflow_type="Measures") == 30
 
-        await eventually(counted, 2)
+        await eventually(counted)
 
 
 async def test_a_buffer_emptied_right_after_the_end_of_the_worker_has_it_all(address: str) -> None:

@@ -70,4 +70,4 @@ async def test_slots_shown_are_those_given_whatever_the_cache(address: str, cach
         async def idle() -> None:
             assert slots(await engine.page(), queue) == given
 
-        await eventually(idle, 5)
+        await eventually(idle)

@@ -58,6 +58,7 @@ class Soak:
         self.report = Report()
         self.steps: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
+        self.one_ended = asyncio.Event()
 
     async def run(self) -> Report:
         began = time.monotonic()
@@ -86,12 +87,18 @@ class Soak:
         return Process("soak.worker", self.options.engine, *self.arguments)
 
     async def kill(self) -> None:
-        """All but the first, one at a time, at random times."""
+        """All but the first, one at a time, each once it is at work. When is said in ended workflows: in seconds, a busy machine
+        would come to nothing but starting workers."""
+        after = 0.0
         while len(self.workers) > 1:
-            await asyncio.sleep(self.random.uniform(0.5, 1.5) * self.options.kill_every)
+            after += self.random.uniform(0.5, 1.5) * self.options.kill_every
+            while self.report.workflows < after:
+                self.one_ended.clear()
+                await self.one_ended.wait()
             victim = self.random.randrange(1, len(self.workers))
             if not self.workers[victim].alive():
                 self.report.wrong.append(f"a worker ended by itself: {self.workers[victim].said()}")
+            await asyncio.to_thread(self.workers[victim].ready)
             self.workers[victim].kill()
             self.report.kills += 1
             self.workers[victim] = self.worker()
@@ -112,6 +119,7 @@ class Soak:
             except Exception as error:
                 self.report.wrong.append(f"seed {seed}: {error!r} {json.dumps(program)}")
             self.report.workflows += 1
+            self.one_ended.set()
             self.steps.update(step["do"] for step in program)
             if self.report.workflows % 500 == 0:
                 print(f"{self.report.workflows} ended, {self.report.kills} kills", file=sys.stderr, flush=True)
@@ -168,7 +176,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--open", type=int, default=60, help="workflows that are open at once")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", default="outlast", choices=["outlast", "original"])
-    parser.add_argument("--kill-every", type=float, default=10, help="seconds between kills, in the mean")
+    parser.add_argument("--kill-every", type=float, default=130, help="workflows that end between kills, in the mean")
     parser.add_argument("--patience", type=float, default=300, help="seconds that a workflow may take")
     parser.add_argument("--inspect", type=float, default=1.0, help="the part of the histories that is read")
     return parser.parse_args(words)
@@ -176,18 +184,12 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
 
 async def main(chosen: argparse.Namespace) -> int:
     from conftest import DevServer
+    from support import served
     from temporalio.client import Client
-    from temporalio.service import RPCError
 
     server = DevServer()
     try:
-        client = await Client.connect(server.address)
-        while True:
-            try:
-                await client.count_workflows("WorkflowId = 'none'")
-                break
-            except RPCError:
-                await asyncio.sleep(0.1)
+        client = await served(await Client.connect(server.address))
         report = await Soak(client, server.address, chosen).run()
     finally:
         server.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from soak import programs, soak
 from soak.programs import Step
 from temporalio.client import Client
@@ -31,8 +32,9 @@ def test_a_result_tells_apart_what_was_done_and_in_which_order() -> None:
     assert len(results) == 6
 
 
+@pytest.mark.timeout(600)
 async def test_random_programs_end_right_while_their_workers_are_killed(client: Client, address: str, engine: str) -> None:
-    words = f"--workflows 100 --workers 3 --cache 8 --open 25 --seed 42 --engine {engine} --kill-every 4 --patience 90"
+    words = f"--workflows 100 --workers 3 --cache 8 --open 25 --seed 42 --engine {engine} --kill-every 20 --patience 500"
     report = await soak.Soak(client, address, soak.options(words.split())).run()
     assert report.wrong == []
     assert report.workflows == 100

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import temporalio.api.workflowservice.v1 as service
 from google.protobuf.json_format import MessageToDict
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 
 if TYPE_CHECKING:
@@ -20,16 +22,19 @@ if TYPE_CHECKING:
 UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z")
 PART_OF_A_TIME = re.compile(r'\\?"(seconds|nanos)\\?": ?\d+')
-STACK = re.compile(r'"stackTrace": "[^"]*"')
+RUN = re.compile(r'"runId": "ID", ')
+STACK = re.compile(r'"stackTrace": "(?:[^"\\]|\\.)*"')
 TASKS = re.compile(r"EVENT_TYPE_WORKFLOW_TASK_(SCHEDULED|STARTED|COMPLETED)")
 EACH_TIME = {"eventTime", "taskId", "version", "requestId", "historySizeBytes", "workflowTaskCompletedEventId"}
 EACH_TIME |= {"firstWorkflowTaskBackoff", "workflowExecutionExpirationTime"}
 
 
-def story(history: WorkflowHistory) -> list[str]:
+def story(
+    history: WorkflowHistory, arranged: Callable[[list[HistoryEvent]], list[HistoryEvent]] = list
+) -> list[str]:
     """One line for each event that is not about workflow tasks: which of those there were is a matter of speed. What
-    all of them said of their worker comes last."""
-    kept = [event for event in history.events if not TASKS.match(EventType.Name(event.event_type))]
+    all of them said of their worker comes last. `arranged` gives the order of events, and leaves some out."""
+    kept = arranged([event for event in history.events if not TASKS.match(EventType.Name(event.event_type))])
     number = {str(event.event_id): f"#{n}" for n, event in enumerate(kept)}
     lines = []
     for event in kept:
@@ -59,6 +64,11 @@ def plain(told: Any, number: dict[str, str]) -> str:
         return value
 
     return anonymous(json.dumps(clean(told, ""), sort_keys=True))
+
+
+def known(line: str) -> str:
+    """The line without the run that the cancellation of a child names: ours names none, for the child may have gone on as another."""
+    return RUN.sub("", line) if "CANCEL_EXTERNAL" in line or "EXTERNAL_WORKFLOW_EXECUTION_CANCEL" in line else line
 
 
 def anonymous(text: str) -> str:
@@ -95,7 +105,8 @@ def requests(calls: list[Call]) -> dict[str, list[str]]:
         for key, value in call.metadata:
             if key != "user-agent":  # it names the HTTP library
                 facts.add(f"metadata {key} = {anonymous(str(value))}")
-        facts.add(f"timeout = {call.seconds and round(call.seconds)}")
+        # What is left of it when the call comes: on a busy machine that is seconds less.
+        facts.add(f"timeout = {call.seconds and math.ceil(call.seconds / 10) * 10}")
         if request is None:
             continue
         for path, value in leaves(MessageToDict(request.FromString(call.request))):

@@ -17,7 +17,7 @@ LONG = timedelta(seconds=20)
 SHORT = timedelta(milliseconds=20)
 KEYWORD = SearchAttributeKey.for_keyword("OutlastKeyword")
 OWN_KEYWORD = TypedSearchAttributes([SearchAttributePair(KEYWORD, "own")])
-BEAT = timedelta(seconds=1)
+SECOND = timedelta(seconds=1)
 ONCE = RetryPolicy(maximum_attempts=1)
 TWICE = RetryPolicy(maximum_attempts=2, initial_interval=SHORT)
 
@@ -149,12 +149,12 @@ async def activities(_: Program) -> None:
 @program
 async def activity_that_cancels_itself(_: Program) -> None:
     with contextlib.suppress(ActivityError):
-        await workflow.execute_activity(fail, "cancelled", start_to_close_timeout=BEAT, retry_policy=TWICE)
+        await workflow.execute_activity(fail, "cancelled", start_to_close_timeout=SECOND, retry_policy=TWICE)
 
 
 async def cancelled_activity(it: Program, how: ActivityCancellationType) -> None:
     running = workflow.start_activity(
-        hang, start_to_close_timeout=LONG, heartbeat_timeout=BEAT, cancellation_type=how, retry_policy=ONCE
+        hang, start_to_close_timeout=LONG, heartbeat_timeout=LONG, cancellation_type=how, retry_policy=ONCE
     )
     await it.signalled()
     running.cancel()

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ async def main(address: str, cache: int, names: list[str]) -> dict[str, Any]:
             activities=ACTIVITIES,
             workflow_runner=UnsandboxedWorkflowRunner(),
             max_cached_workflows=cache,
+            # A cancellation comes with a heartbeat.
+            max_heartbeat_throttle_interval=timedelta(milliseconds=100),
             build_id="build",
             identity="worker",
         ) as worker:

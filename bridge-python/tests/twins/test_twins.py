@@ -15,25 +15,20 @@ from typing import Any
 import pytest
 from switchover.processes import Process
 from temporalio.testing import WorkflowEnvironment
+from twins.plain import known
 from twins.programs import PROGRAMS
 
 CHILDREN = {"children", "child_cancelled_and_waited_for", "child_abandoned", "child_signalled"}
 JAVA_CANNOT = {"activity_that_cancels_itself", "strangers", "patches_and_upserts", "continuing_elsewhere", *CHILDREN}
 """What the time-skipping server does wrong or not at all."""
 ON_PURPOSE = re.compile(
-    # The cancellation of a child names no run: the child may have gone on as another one.
+    # `known`, in the request.
     r"\.requestCancelExternalWorkflowExecutionCommandAttributes\.runId"
     # How long the word of a worker's end may take.
     r"|^ShutdownWorker: timeout"
     # A heartbeat a minute: a run as slow as that sends one.
     r"|^RecordWorkerHeartbeat"
 )
-RUN = re.compile(r'"runId": "ID", ')
-
-
-def known(line: str) -> str:
-    """The line without the run that the cancellation of a child names."""
-    return RUN.sub("", line) if "CANCEL_EXTERNAL" in line or "EXTERNAL_WORKFLOW_EXECUTION_CANCEL" in line else line
 
 
 async def recorded(engine: str, address: str, cache: int, out: Path, names: list[str]) -> Any:

@@ -53,7 +53,7 @@ async def test_a_slot_is_taken_before_it_is_needed_and_given_back_unused(
         async def asked() -> None:
             assert slots.days == ["asked"]
 
-        await eventually(asked, 5)
+        await eventually(asked)
     assert slots.days == ["asked", "back unused"]
     [ended] = slots.released
     assert ended.permit is slots.given[0]

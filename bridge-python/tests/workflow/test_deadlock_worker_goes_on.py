@@ -13,7 +13,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     import pytest
     from histories import found, new_worker
-    from support import eventually, unique
+    from support import SOON, eventually, unique
     from temporalio.client import Client, WorkflowHandle
     from temporalio.worker import Worker
 
@@ -83,7 +83,7 @@ async def test_a_waiting_thread_is_told_of_within_five_seconds_and_the_worker_en
         finally:
             doors[door].set()
         ending = time.monotonic()
-    assert time.monotonic() - ending < 5
+    assert time.monotonic() - ending < SOON
 
 
 async def test_coroutines_that_wake_each_other_are_told_of_and_a_cancelled_worker_may_be_left(client: Client) -> None:

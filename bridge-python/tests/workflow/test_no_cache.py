@@ -234,7 +234,7 @@ async def test_what_goes_on_in_a_run_that_is_thrown_out_raises_nothing_anywhere(
             async def once() -> None:
                 assert await handle.query(Entangled.count) == expected
 
-            await eventually(once, 10)
+            await eventually(once)
 
         await counted(0)
         for nudges in (1, 2, 3):

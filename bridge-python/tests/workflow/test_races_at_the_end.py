@@ -13,7 +13,7 @@ from temporalio import activity, workflow
 with workflow.unsafe.imports_passed_through():
     import pytest
     from histories import awaited, found, kinds, new_worker, replay
-    from support import unique
+    from support import SOON, unique
     from temporalio.api.enums.v1 import WorkflowTaskFailedCause
     from temporalio.client import Client, WorkflowFailureError
     from temporalio.exceptions import ApplicationError, CancelledError
@@ -188,6 +188,6 @@ async def test_a_client_of_another_server_is_used_from_the_next_poll_on(client: 
             await awaited(here, "workflow_task_completed")
             assert await found(there, "workflow_task_completed") == []
             worker.client = other.client
-            await asyncio.wait_for(awaited(there, "workflow_task_completed"), 3)
+            await asyncio.wait_for(awaited(there, "workflow_task_completed"), SOON)
             await here.terminate()
             await there.terminate()

@@ -135,7 +135,7 @@ async def test_a_ramp_goes_up_and_down_and_half_way(client: Client, deployment: 
             seen.add(await landed())
             assert seen == {"one on 1.0", "two on 2.0"}
 
-        await eventually(both, 10)
+        await eventually(both)
 
 
 @workflow.defn(name="Restless", versioning_behavior=VersioningBehavior.PINNED)

@@ -172,7 +172,7 @@ async def admitted(client: Client, id: str, update: str) -> None:
             assert error.status != RPCStatusCode.NOT_FOUND
             raise
 
-    await eventually(there, 10)
+    await eventually(there)
 
 
 async def test_a_start_of_an_update_is_given_up_without_a_worker(client: Client) -> None:
