@@ -26,7 +26,7 @@ export OUTLAST_SKIPPED := $(CARGO_TARGET_DIR)/skipped.txt
 WASM := wasm32-unknown-unknown
 PURE := $(patsubst core/%/Cargo.toml,outlast-%,$(wildcard core/machine/Cargo.toml core/vm/Cargo.toml))
 
-.PHONY: help demo test test-rust test-python wheel bench fuzz soak lint docs wasm venv tools python installed bench-python
+.PHONY: help demo test test-rust test-python wheel bench fuzz soak twins lint docs wasm venv tools python installed bench-python
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -58,7 +58,7 @@ test-rust: venv
 test-python: installed
 	@failed=0; log="$(CARGO_TARGET_DIR)/pytest.log"; \
 	bridge-python/check-types "$(PYTHON_VENV)/bin/python" || failed=1; \
-	(cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(PYTHON_VENV)/bin/python" -m pytest -n 3 --reruns 1 -raR -p no:cacheprovider) 2>&1 | tee "$$log" || failed=1; \
+	(cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(PYTHON_VENV)/bin/python" -m pytest -n 3 -p no:cacheprovider) 2>&1 | tee "$$log" || failed=1; \
 	sed -nE 's/^SKIPPED \[[0-9]+\] (.*)/\1/p' "$$log" >> "$$OUTLAST_SKIPPED"; \
 	exit $$failed
 
@@ -77,7 +77,8 @@ bench: venv ## instructions, allocations and time per event; writes bench.json
 bench-python: installed
 	"$(PYTHON_VENV)/bin/python" bridge-python/bench/run.py --into bench.json --wheel dist/outlast-*.whl $(if $(QUICK),--quick)
 
-SEEDS ?= 10000
+SEEDS ?=
+SEED ?=
 FUZZ ?= 100
 # Fast code, but with every assertion in it; no optimisation across crates, which takes longer than it saves here.
 fuzz: export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS := true
@@ -86,13 +87,18 @@ fuzz: export CARGO_PROFILE_RELEASE_LTO := off
 fuzz: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS := 16
 fuzz: ## simulate SEEDS (10000) generated workflow programs; give the machine FUZZ (100) times the damaged and senseless inputs of `make test`
 	@test -f tests/simulation/Cargo.toml || { echo "there is no simulation crate in this checkout (tests/simulation)"; exit 1; }
-	OUTLAST_SEEDS=$(SEEDS) cargo test --release --locked -p outlast-simulation -- --nocapture
+	OUTLAST_SEEDS=$(or $(SEEDS),10000) cargo test --release --locked -p outlast-simulation -- --nocapture
 	OUTLAST_FUZZ=$(FUZZ) cargo test --release --locked -p outlast-machine --test fuzz
 
 WORKFLOWS ?= 10000
 # Fourteen minutes on two cores. `make test` has a small one.
 soak: installed ## run WORKFLOWS (10000) random workflow programs while their workers are killed at random
 	cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(PYTHON_VENV)/bin/python" tests/soak/soak.py --workflows $(WORKFLOWS)
+
+# Fifteen seeds take a minute or two. `make test` has a few that are kept (bridge-python/tests/twins/seeded/seeds.txt).
+twins: installed ## run SEEDS (100) random programs on the original core and on ours, replay what they recorded with changes; SEED=N: that one again
+	cd bridge-python && PYTHONPYCACHEPREFIX="$(CACHE)/pycache" "$(PYTHON_VENV)/bin/python" tests/twins/seeded/run.py \
+	  $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100)) --into "$(CACHE)/twins"
 
 # The advisory database is no package registry and CI cannot reach it: `cargo deny check advisories` is for where it can be.
 lint: tools ## formatting, clippy, licences and sources of dependencies

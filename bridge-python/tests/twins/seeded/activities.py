@@ -1,0 +1,72 @@
+"""What random programs ask workers for, and what one sees of its failures."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from soak.programs import answer
+from temporalio import activity
+from temporalio.client import WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
+
+
+@activity.defn
+async def work(key: str, number: int, how: str) -> int:
+    attempt = activity.info().attempt
+    match how:
+        case "plain":
+            raise ValueError("v") from KeyError("k")
+        case "final":
+            raise ApplicationError("m", number, key, type="T", non_retryable=True)
+        case "benign":
+            raise ApplicationError("b", category=ApplicationErrorCategory.BENIGN, non_retryable=True)
+        case "delayed" if attempt < 2:
+            raise ApplicationError("later", next_retry_delay=timedelta(milliseconds=5))
+        case "retried" if attempt < 3:
+            raise ApplicationError("not yet")
+    return answer(number)
+
+
+@activity.defn
+async def hang(key: str) -> None:
+    """Says that it runs, if its workflow can hear it, and waits to be cancelled. One beside its workflow holds up the end of its
+    worker, and is not endless for that."""
+    if activity.info().is_local:
+        return await asyncio.sleep(20)
+    await own().signal("hear", args=[key, 0])
+    while True:
+        activity.heartbeat(key)
+        await asyncio.sleep(0.05)
+
+
+@activity.defn
+async def outside(key: str, number: int, what: str) -> str:
+    """Does to its workflow what is done from outside."""
+    match what:
+        case "tell":
+            await own().signal("hear", args=[key, number])
+            return "told"
+        case "query":
+            return str(await own().query("echo", key))
+        case update:
+            try:
+                got = await own().execute_update("ask", args=[key, number, update], id=key)
+                return f"answered {got}"
+            except WorkflowUpdateFailedError as error:
+                return words(error)
+
+
+def own() -> Any:
+    name = activity.info().workflow_id
+    assert name
+    return activity.client().get_workflow_handle(name)
+
+
+def words(error: BaseException) -> str:
+    """What code can see of a failure."""
+    kind = type(error).__name__
+    told = f"{kind} {error.type} {error.message} {list(error.details)}" if isinstance(error, ApplicationError) else kind
+    cause = error.cause if isinstance(error, (FailureError, WorkflowUpdateFailedError)) else None
+    return f"{told} < {words(cause)}" if cause else told
