@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from soak.programs import answer
 from temporalio import activity
-from temporalio.client import WorkflowUpdateFailedError
+from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, FailureError
+from temporalio.service import RPCError
 
 
 @activity.defn
@@ -49,13 +52,22 @@ async def outside(key: str, number: int, what: str) -> str:
             await own().signal("hear", args=[key, number])
             return "told"
         case "query":
-            return str(await own().query("echo", key))
+            return str(await answered(lambda: own().query("echo", key)))
         case update:
             try:
-                got = await own().execute_update("ask", args=[key, number, update], id=key)
-                return f"answered {got}"
+                ask = partial(own().execute_update, "ask", args=[key, number, update], id=key)
+                return f"answered {await answered(ask)}"
             except WorkflowUpdateFailedError as error:
                 return words(error)
+
+
+async def answered(ask: Callable[[], Awaitable[Any]]) -> Any:
+    """Asks until there is an answer: on a busy machine one may take longer than a call may."""
+    while True:
+        try:
+            return await ask()
+        except (RPCError, WorkflowUpdateRPCTimeoutOrCancelledError):
+            await asyncio.sleep(0.05)
 
 
 def own() -> Any:

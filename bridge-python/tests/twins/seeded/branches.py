@@ -22,8 +22,8 @@ EACH_TIME = [
     (re.compile(r'"timerId": "\d+"'), '"timerId": "N"'),
     (re.compile(r'\\"seq\\": ?\d+'), "SEQ"),
     (re.compile(r'\\"activation_index\\": ?\d+'), "INDEX"),
-    # Of another history.
-    (re.compile(r'"(parentInitiated|externalInitiated)EventId": "[^"]*"'), "THEIRS"),
+    # Of another history, or of another branch.
+    (re.compile(r'"(parentInitiated|externalInitiated|acceptedRequestSequencing)EventId": "[^"]*"'), "ELSEWHERE"),
     # Without an attempt it is none with one of the two.
     (re.compile(r'\\"complete_time\\": ?(null|\{[^}]*\})'), "COMPLETED"),
     # By attempts of local activities in tasks: how many tasks there were is a matter of speed.

@@ -169,7 +169,7 @@ class Interpreter:
 
     async def outside(self, step: Step, key: str, what: str) -> str:
         return await workflow.execute_activity(
-            outside, args=[key, step["number"], what], activity_id=key, start_to_close_timeout=LONG, retry_policy=ONCE
+            outside, args=[key, step["number"], what], activity_id=key, start_to_close_timeout=HOUR, retry_policy=ONCE
         )
 
     def branches(self, step: Step, branch: str) -> list[Coroutine[Any, Any, list[str]]]:
@@ -279,7 +279,8 @@ class Interpreter:
         return [(it, f"[{step['id']}.{number}:{it['id']}]", it["of"]) for number, it in inner]
 
     async def all_endless(self, step: Step) -> None:
-        await asyncio.gather(*(self.endless(*each) for each in self.each_endless(step)))
+        # Over when all are, not when the first is.
+        await asyncio.gather(*(self.endless(*each) for each in self.each_endless(step)), return_exceptions=True)
 
     async def all_running(self, step: Step) -> None:
         await asyncio.gather(*(self.running(*each) for each in self.each_endless(step)))
