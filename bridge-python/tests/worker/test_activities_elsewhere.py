@@ -17,7 +17,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from support import eventually, new_worker, unique
+from support import SOON, eventually, new_worker, unique
 from temporalio import activity, workflow
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetActivityRequest
@@ -276,7 +276,7 @@ async def test_a_process_learns_of_the_graceful_shutdown(flows: Worker, shared: 
             activities=[waits_for_shutdown],
             activity_executor=pool,
             max_concurrent_activities=2,
-            graceful_shutdown_timeout=timedelta(seconds=2),
+            graceful_shutdown_timeout=timedelta(seconds=60),
             shared_state_manager=shared,
         )
         running = asyncio.create_task(hands.run())
@@ -308,7 +308,7 @@ async def test_a_process_that_is_killed_fails_the_activity_and_ends_its_worker(
         why = await cause(await sent(flows, hands.task_queue, beat=30))
         assert isinstance(why, ApplicationError) and why.type == "BrokenProcessPool"
         with pytest.raises(RuntimeError, match="^Activity worker failed$") as ended:
-            await asyncio.wait_for(running, 10)
+            await asyncio.wait_for(running, SOON)
     assert isinstance(ended.value.__cause__, BrokenProcessPool)
 
 

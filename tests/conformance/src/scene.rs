@@ -146,6 +146,8 @@ impl Scene {
             shutdown_limit: Duration::from_secs(20),
             sticky_queue_schedule_to_start_timeout: Duration::from_secs(2),
             local_timeout_buffer_for_activities: Duration::from_millis(500),
+            // With a heartbeat, an activity hears that it is to end.
+            max_heartbeat_throttle_interval: Duration::from_millis(100),
             ..WorkerConfig::new("default", &self.queue)
         };
         change(&mut config);

@@ -74,6 +74,11 @@ class Change:
         branches = [[step] for step in steps[at : at + 2]]
         steps[at : at + 2] = [{**self.maker.step("yield"), "do": "parallel", "branches": branches}]
 
+    def harmless(self) -> None:
+        """What asks for nothing, between steps that follow each other."""
+        steps = self.program["steps"]
+        steps.insert(self.random.randint(0, len(steps)), self.maker.step(self.random.choice(["yield", "details"])))
+
     def patched(self) -> None:
         steps = self.program["steps"]
         patches = [step for step in steps if step["do"] in ("patch", "deprecate")]
@@ -85,7 +90,7 @@ class Change:
 
 CODE: dict[str, Callable[[Change], None]] = {
     kind: getattr(Change, kind)
-    for kind in ("other", "renamed", "more", "less", "swapped", "early", "on", "end", "together", "patched")
+    for kind in ("other", "renamed", "more", "less", "swapped", "early", "on", "end", "together", "patched", "harmless")
 }
 
 

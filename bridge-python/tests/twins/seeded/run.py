@@ -34,15 +34,18 @@ def names_of(seeds: list[int]) -> list[str]:
 
 async def batches(address: str, into: Path, seeds: list[int], cases: int) -> Report:
     whole = Report()
-    for number, first in enumerate(range(0, len(seeds), BATCH)):
+    parts = [seeds[first : first + BATCH] for first in range(0, len(seeds), BATCH)]
+    # One seed alone runs in each way.
+    for number, part in enumerate(parts if len(seeds) > 1 else parts * len(CACHES)):
         cache = CACHES[number % len(CACHES)]
         with tempfile.TemporaryDirectory(prefix="outlast-twins-") as name:
-            report = await compare(address, Path(name), names_of(seeds[first : first + BATCH]), cache, cases)
+            report = await compare(address, Path(name), names_of(part), cache, cases)
             keep(report, Path(name), into / "failed")
-        whole.faults |= report.faults
+        for program, faults in report.faults.items():
+            whole.faults.setdefault(program, []).extend(faults)
         whole.counts += report.counts
         whole.notes += report.notes
-        print(f"{min(len(seeds), first + BATCH)} seeds, {len(whole.faults)} programs with faults", flush=True)
+        print(f"seeds {part[0]} to {part[-1]}, cache {cache}: {len(report.faults)} programs with faults", flush=True)
     return whole
 
 

@@ -74,6 +74,6 @@ def test_a_fault_is_what_ours_does_not_say_or_does_not_notice() -> None:
     for word in ("hang", "crash", "panic"):
         assert faults("more", "fine", word) and faults("dropped", word, word)
         assert not faults("dropped", word, "failed")
-    assert faults("same", "fine", "nondeterminism")
+    assert faults("same", "fine", "nondeterminism") and faults("harmless", "nondeterminism", "nondeterminism")
     assert faults("more", "nondeterminism", "fine") and not faults("more", "fine", "nondeterminism")
     assert not faults("more", "nondeterminism", "failed")

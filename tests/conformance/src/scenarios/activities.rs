@@ -40,7 +40,7 @@ fn stopped(name: &'static str, input: &'static str, how: Cancel) -> Scripts {
     main(move |w| async move {
         let op = activity(&w, name, input, |it| {
             it.cancellation_type = how.into();
-            it.heartbeat_timeout = seconds(1);
+            it.heartbeat_timeout = seconds(30);
         });
         w.signal("stop").await;
         w.command(Command::RequestCancelActivity(RequestCancelActivity { seq: op.seq }));
@@ -296,7 +296,7 @@ async fn eager_and_ordinary_activities_run_side_by_side() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_activity_is_paused_and_goes_on() {
     let code = one("beat_once", "", |it| {
-        it.heartbeat_timeout = seconds(1);
+        it.heartbeat_timeout = seconds(30);
         it.retry_policy = attempts(0);
     });
     story(code, async |s| {
@@ -326,7 +326,7 @@ async fn an_activity_is_paused_and_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_activity_is_reset_and_begins_anew() {
     let code = one("beat_once", "", |it| {
-        it.heartbeat_timeout = seconds(1);
+        it.heartbeat_timeout = seconds(30);
         it.retry_policy = attempts(0);
     });
     story(code, async |s| {

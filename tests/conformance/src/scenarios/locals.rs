@@ -26,7 +26,7 @@ fn local(name: &str, input: &str) -> ScheduleLocalActivity {
 
 /// Tasks are short, so that what waits for the next one does not wait for long.
 fn briefly(request: &mut StartWorkflowExecutionRequest) {
-    request.workflow_task_timeout = seconds(1);
+    request.workflow_task_timeout = seconds(3);
 }
 
 /// A workflow that is one local activity.
@@ -93,7 +93,7 @@ async fn a_long_pause_between_attempts_is_a_timer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_local_activity_keeps_its_task_alive() {
-    story(one(local("slow", "2500")), async |s| {
+    story(one(local("slow", "6000")), async |s| {
         let run = s.start_with(briefly).await;
         assert_eq!(s.end(&run).await, "slow");
         assert_eq!(s.count(&run, EventType::WorkflowTaskTimedOut).await, 0);
