@@ -26,7 +26,8 @@ async def test_kept_seeds_show_no_difference_that_is_a_fault(address: str, tmp_p
     report = await compare(address, tmp_path, names_of(kept_seeds()), cache=100, cases=1)
     assert not report.faults, "\n".join(text for faults in report.faults.values() for text in faults)
     assert report.counts["histories compared"] >= len(kept_seeds())
-    assert report.counts["same fine fine"] == report.counts["histories"]
+    replayed = sum(count for what, count in report.counts.items() if what.startswith("same ") and what.endswith(" fine"))
+    assert replayed == report.counts["histories"]
 
 
 def test_a_name_is_one_program_and_a_thousand_have_every_kind_of_step() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from switchover.processes import Process
 
-PATIENCE = {"outlast": 30, "original": 2}
+PATIENCE = {"outlast": 30, "original": 5}
 """Seconds until a case hangs; it takes a hundredth of a second. The original hangs often, and if it was slow that is no fault."""
 AT_ONCE = 8
 SILENCE = 60

@@ -107,7 +107,7 @@ async fn a_worker_is_killed_within_an_activity_and_another_does_it_again() {
                 seq,
                 activity_id: "a".into(),
                 activity_type: "gate".into(),
-                start_to_close_timeout: seconds(1),
+                start_to_close_timeout: seconds(3),
                 retry_policy: attempts(0),
                 ..Default::default()
             })
