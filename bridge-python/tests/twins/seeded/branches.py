@@ -16,6 +16,7 @@ from twins.seeded.workflow import BY_TIMER
 KEY = re.compile(r"\[(m|\d+\.\d+):(\d+)u?(~?\^?)\]")
 REFERENCES = ("scheduledEventId", "initiatedEventId", "acceptedEventId", "startedEventId")
 OF_ALL = re.compile("WORKFLOW_EXECUTION_(STARTED|COMPLETED|FAILED|CANCELED|CONTINUED_AS_NEW|CANCEL_REQUESTED)$")
+AGAIN = (EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT, EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED)
 COMES_LATER = re.compile("STARTED|COMPLETED|FAILED|CANCELED|TIMED_OUT|EXTERNAL_WORKFLOW_EXECUTION_CANCEL_REQUESTED|TERMINATED")
 EACH_TIME = [
     # Commands are numbered over all branches.
@@ -42,9 +43,9 @@ def branch_by_branch(history: WorkflowHistory) -> list[str]:
 
 def arranged(events: list[HistoryEvent]) -> list[HistoryEvent]:
     places = dict(zip((event.event_id for event in events), places_of(events), strict=True))
-    # A task that was too slow is done again.
-    in_time = [event for event in events if event.event_type != EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT]
-    kept = [event for event in in_time if not (places[event.event_id][2] and left_behind(event))]
+    # A task that was too slow is done again, or one that news came in between; other failures are looked for elsewhere.
+    done = [event for event in events if event.event_type not in AGAIN]
+    kept = [event for event in done if not (places[event.event_id][2] and left_behind(event))]
     return sorted(kept, key=lambda event: places[event.event_id])
 
 

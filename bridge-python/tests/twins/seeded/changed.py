@@ -75,9 +75,11 @@ class Change:
         steps[at : at + 2] = [{**self.maker.step("yield"), "do": "parallel", "branches": branches}]
 
     def harmless(self) -> None:
-        """What asks for nothing, between steps that follow each other."""
+        """What asks for nothing, between steps that follow each other. Runs that were continued count the steps before."""
         steps = self.program["steps"]
-        steps.insert(self.random.randint(0, len(steps)), self.maker.step(self.random.choice(["yield", "details"])))
+        first = max((at + 1 for at, step in enumerate(steps) if step["do"] == "continue"), default=0)
+        nothing = self.maker.step(self.random.choice(["yield", "details"]))
+        steps.insert(self.random.randint(first, len(steps)), nothing)
 
     def patched(self) -> None:
         steps = self.program["steps"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,8 +22,11 @@ from twins.seeded.verdicts import Verdict, verdicts
 
 ENGINES = ("original", "outlast")
 UNREAD = ("stripped", "lessened", "redirected", "retyped")
-"""Damages of what an event says of itself: no fault if our core does not read it, and so does not notice. Nor is one in
-events of workflow tasks: where they stand is read as it is."""
+"""Damages of what an event says of itself: no fault if our core does not read it, and so does not notice."""
+ANY_PLACE = re.compile("EVENT_TYPE_WORKFLOW_TASK|core_local_activity")
+"""Where these stand is read as it is: events of workflow tasks, and the markers of local activities within their task."""
+SERVERS_OWN = {f"WORKFLOW_TASK_FAILED_CAUSE_{cause}" for cause in ("UNHANDLED_COMMAND", "FORCE_CLOSE_COMMAND")}
+"""The server's word for a task that was open when news came, or when the run was terminated."""
 
 
 @dataclass
@@ -55,10 +59,10 @@ class Record:
     stuck: bool
 
     def failures(self) -> Iterator[str]:
-        """Causes of tasks that failed. The server fails one itself when news come at the end."""
+        """Causes of tasks that failed on a worker."""
         for event in self.history["events"]:
             failed = event.get("workflowTaskFailedEventAttributes", {})
-            if failed and failed.get("cause") != "WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND":
+            if failed and failed.get("cause") not in SERVERS_OWN:
                 yield f"a workflow task failed: {failed.get('cause')} {failed.get('failure', {}).get('message', '')}"
 
 
@@ -151,7 +155,7 @@ def judge(report: Report, case: str, events: list[Any], original: Verdict, ours:
         report.note("ours reports, the original does not", both)
     elif ours.fine() and not original.fine():
         event = damage(events, case) if kind in HISTORY else ""
-        if kind in UNREAD or "EVENT_TYPE_WORKFLOW_TASK" in event:
+        if kind in UNREAD or ANY_PLACE.search(event):
             report.note("the original reports, ours does not read it", f"{both} {event}")
         else:
             report.fault(name, both)
