@@ -187,8 +187,12 @@ impl WorkerConfig {
 
 /// The reference takes any number as the share of polls of the normal queue, where each queue has at least one.
 fn share(given: f32) -> f32 {
-    // Not `clamp`: what is not a number is no share.
-    let share = given.max(0.0).min(1.0);
+    let share = match given {
+        more if more > 1.0 => 1.0,
+        share if share >= 0.0 => share,
+        // Less than none, or no number.
+        _ => 0.0,
+    };
     if share != given {
         tracing::warn!(given, taken = share, "nonsticky_to_sticky_poll_ratio should be between 0 and 1");
     }
