@@ -80,6 +80,12 @@ async def fails(how: str) -> str:
 
 
 @activity.defn
+async def cancels_itself() -> None:
+    counted()
+    raise CancelledError("its own")
+
+
+@activity.defn
 async def beats_until_cancelled() -> None:
     counted()
     while True:
@@ -137,7 +143,7 @@ class Asks:
         raise ApplicationError("q" * size)
 
 
-ACTIVITIES = [fails, beats_until_cancelled, gives, beats_much]
+ACTIVITIES = [fails, cancels_itself, beats_until_cancelled, gives, beats_much]
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +194,17 @@ async def test_a_failure_that_is_too_large_is_retried_as_it_says(worker: Worker)
     failure = await cause_of(handle)
     assert isinstance(failure, ApplicationError)
     assert (failure.type, failure.non_retryable, failure.next_retry_delay) == ("Mine", False, LATER)
+    assert attempts[handle.id] == 2
+
+
+@lost_by_the_original
+async def test_what_the_server_finds_wrong_with_a_failure_comes_in_its_place(worker: Worker) -> None:
+    """Servers take no failure of another kind than the ordinary one from an activity."""
+    handle = await start(worker, "cancels_itself")
+    failure = await cause_of(handle)
+    assert isinstance(failure, ApplicationError)
+    assert failure.message.startswith("The server refused the failure of an activity: ")
+    assert failure.message.endswith(". The message was: its own")
     assert attempts[handle.id] == 2
 
 

@@ -67,7 +67,7 @@ impl Refusal {
         match self {
             Self::Payloads(rule) => rule.clone(),
             Self::TooLarge { bytes } => format!("{GRPC_TOO_LARGE}: {what} takes {bytes} bytes"),
-            Self::Invalid(said) => format!("The server refused {what}: {said}"),
+            Self::Invalid(said) => format!("The server refused {what}: {}", said.trim_end_matches('.')),
         }
     }
 

@@ -2,7 +2,7 @@
 //! function; why it must be shorter is given to it as a text.
 
 use outlast_proto::temporal::api::common::v1::{Payload, Payloads};
-use outlast_proto::temporal::api::failure::v1::{Failure, failure::FailureInfo};
+use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, Failure, failure::FailureInfo};
 use prost::Message;
 
 /// So many bytes of a text stay, half of them from its beginning and half from its end.
@@ -41,13 +41,20 @@ pub(crate) fn shortened(mut failure: Failure, why: &str) -> Failure {
     failure
 }
 
-/// Only what a failure says, its kind, and whether it is retried: for a server that finds something wrong with the rest.
+/// Only what a failure says, and how it is retried: for a server that finds something wrong with the rest. It takes the
+/// ordinary kind from everybody, and errors of handlers from those.
 pub(crate) fn bare(failure: Failure, why: &str) -> Failure {
-    let mut failure_info = failure.failure_info.map(without_payloads);
-    if let Some(FailureInfo::ApplicationFailureInfo(info)) = &mut failure_info {
-        info.next_retry_delay = None;
-    }
-    shortened(Failure { message: failure.message, failure_info, ..Default::default() }, why)
+    let failure_info = match failure.failure_info {
+        Some(FailureInfo::ApplicationFailureInfo(info)) => {
+            let info = ApplicationFailureInfo { details: None, next_retry_delay: None, ..info };
+            FailureInfo::ApplicationFailureInfo(info)
+        }
+        Some(FailureInfo::NexusHandlerFailureInfo(info)) => FailureInfo::NexusHandlerFailureInfo(info),
+        Some(_) | None => FailureInfo::ApplicationFailureInfo(ApplicationFailureInfo::default()),
+    };
+    let failure =
+        Failure { message: failure.message, failure_info: Some(failure_info), ..Default::default() };
+    shortened(failure, why)
 }
 
 /// Whether payloads are small enough to stay.

@@ -1,7 +1,7 @@
 //! What stays of failures that are shortened, and what their messages say of the rest.
 
 use super::*;
-use outlast_proto::temporal::api::failure::v1::{ApplicationFailureInfo, CanceledFailureInfo};
+use outlast_proto::temporal::api::failure::v1::CanceledFailureInfo;
 
 const MB: usize = 1 << 20;
 
@@ -126,4 +126,15 @@ fn bare_is_what_it_says_and_whether_it_is_retried() {
         (None, &None, None)
     );
     assert_eq!((info(&bare).r#type.as_str(), info(&bare).non_retryable), ("Mine", true));
+}
+
+#[test]
+fn bare_is_of_the_ordinary_kind() {
+    let cancelled = FailureInfo::CanceledFailureInfo(CanceledFailureInfo::default());
+    let failure = Failure { message: "own".into(), failure_info: Some(cancelled), ..Default::default() };
+    let bare = bare(failure, "No");
+    assert_eq!(
+        (bare.message.as_str(), info(&bare)),
+        ("No. The message was: own", &ApplicationFailureInfo::default())
+    );
 }
