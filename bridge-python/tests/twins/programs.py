@@ -17,7 +17,6 @@ LONG = timedelta(seconds=20)
 SHORT = timedelta(milliseconds=20)
 KEYWORD = SearchAttributeKey.for_keyword("OutlastKeyword")
 OWN_KEYWORD = TypedSearchAttributes([SearchAttributePair(KEYWORD, "own")])
-SECOND = timedelta(seconds=1)
 ONCE = RetryPolicy(maximum_attempts=1)
 TWICE = RetryPolicy(maximum_attempts=2, initial_interval=SHORT)
 
@@ -144,12 +143,6 @@ async def activities(_: Program) -> None:
     unsent.cancel()
     with contextlib.suppress(ActivityError, asyncio.CancelledError):
         await unsent
-
-
-@program
-async def activity_that_cancels_itself(_: Program) -> None:
-    with contextlib.suppress(ActivityError):
-        await workflow.execute_activity(fail, "cancelled", start_to_close_timeout=SECOND, retry_policy=TWICE)
 
 
 async def cancelled_activity(it: Program, how: ActivityCancellationType) -> None:

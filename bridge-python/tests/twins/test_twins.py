@@ -19,7 +19,7 @@ from twins.plain import known
 from twins.programs import PROGRAMS
 
 CHILDREN = {"children", "child_cancelled_and_waited_for", "child_abandoned", "child_signalled"}
-JAVA_CANNOT = {"activity_that_cancels_itself", "strangers", "patches_and_upserts", "continuing_elsewhere", *CHILDREN}
+JAVA_CANNOT = {"strangers", "patches_and_upserts", "continuing_elsewhere", *CHILDREN}
 """What the time-skipping server does wrong or not at all."""
 ON_PURPOSE = re.compile(
     # `known`, in the request.
