@@ -21,6 +21,8 @@ pub(crate) struct Turn {
     pub completed: Option<WorkflowTaskCompletedEventAttributes>,
     /// What the workflow did.
     pub commands: Vec<Entry>,
+    /// History goes on after the commands.
+    pub goes_on: bool,
     /// The page that is being read: the turn's events lie in it, or have one of their own.
     pub page: Bytes,
 }
@@ -186,7 +188,7 @@ impl Feed {
 
     /// Whether nothing is in it but where it stands.
     fn is_empty(&self) -> bool {
-        let Turn { seen, started, completed, commands, page: _ } = &self.turn;
+        let Turn { seen, started, completed, commands, goes_on: _, page: _ } = &self.turn;
         let nothing = seen.is_empty() && commands.is_empty() && started.is_none() && completed.is_none();
         nothing && self.at == self.page.len() && self.ahead.is_none()
     }
@@ -260,6 +262,7 @@ impl Feed {
 
     fn done(&mut self) -> Read {
         self.state = State::Seeing;
+        self.turn.goes_on = self.ahead.is_some();
         if self.was_open { Read::Recorded } else { Read::Replayed }
     }
 

@@ -376,9 +376,6 @@ impl Workflow {
         let rejected = op.state == UpdateState::Requested && matches!(response, Response::Rejected(_));
         let mut out = Out { op: index, jobs: &mut self.jobs, queue: &mut self.queue };
         let then = op.respond(response, extras, &mut self.messages, &mut out)?;
-        if self.mode != Mode::Live {
-            self.messages.clear();
-        }
         if then == Then::Ends {
             self.end(index);
         }

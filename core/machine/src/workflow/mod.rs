@@ -29,7 +29,7 @@ use crate::jobs::Jobs;
 use crate::marker::Marker;
 use crate::ops::local::{Local, Resolution};
 use crate::ops::{Op, Out, Slab, Then};
-use crate::queue::Queue;
+use crate::queue::{Ask, Queue};
 use crate::ring::Ring;
 use crate::time::Time;
 
@@ -251,7 +251,7 @@ impl Workflow {
     ) -> Result<(), Fault> {
         self.mode = mode;
         self.activations = 0;
-        self.messages.clear();
+        self.forget_recorded_messages();
         if let Some(completed) = &turn.completed {
             self.absorb(completed);
         } else {
@@ -259,6 +259,16 @@ impl Workflow {
         }
         self.scan(turn)?;
         self.see(turn, messages)
+    }
+
+    /// Messages go with the commands that name them. Those of commands that are still to be sent stay.
+    fn forget_recorded_messages(&mut self) {
+        let queue = &self.queue;
+        self.messages.retain(|message| {
+            let names =
+                |asked: &Ask| matches!(asked, Ask::CompleteUpdate { message: id } if **id == *message.id);
+            queue.expected().any(|queued| names(&queued.ask))
+        });
     }
 
     /// Takes in what a completed task says of the worker that completed it.
