@@ -141,11 +141,15 @@ async def replay(report: Report, recorder: str, folder: Path, records: list[Reco
 
 def judge(report: Report, case: str, events: list[Any], original: Verdict, ours: Verdict) -> None:
     """`case` is `RECORDER/NAME.RUN KIND SEED`."""
-    name, kind = case.split("/")[1].split(".")[0], case.split()[1]
+    recorder, name, kind = *re.split("[/.]", case)[:2], case.split()[1]
     both = f"{case}: original: {original.word} {original.text[-300:]} | ours: {ours.word} {ours.text}"
     report.counts[f"{kind} {original.word} {ours.word}"] += 1
     unchanged = kind in ("same", "harmless")
-    if not ours.definite() or (unchanged and not ours.fine()):
+    if not ours.definite():
+        report.fault(name, both)
+    elif recorder == "original" and unchanged and original.definite() and not original.fine():
+        report.note("the original does not replay its own history", both)
+    elif unchanged and not ours.fine():
         report.fault(name, both)
     elif not original.definite():
         report.note("the original never says", both)

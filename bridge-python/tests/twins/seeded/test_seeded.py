@@ -67,14 +67,16 @@ def test_every_damage_changes_a_history() -> None:
 
 
 def test_a_fault_is_what_ours_does_not_say_or_does_not_notice() -> None:
-    def faults(kind: str, original: str, ours: str) -> bool:
+    def faults(kind: str, original: str, ours: str, recorder: str = "outlast") -> bool:
         report = Report()
-        judge(report, f"original/steady-1.00 {kind} 0", [{"eventId": "1"}], Verdict(original, ""), Verdict(ours, ""))
+        judge(report, f"{recorder}/steady-1.00 {kind} 0", [{"eventId": "1"}], Verdict(original, ""), Verdict(ours, ""))
         return bool(report.faults)
 
     for word in ("hang", "crash", "panic"):
         assert faults("more", "fine", word) and faults("dropped", word, word)
         assert not faults("dropped", word, "failed")
     assert faults("same", "fine", "nondeterminism") and faults("harmless", "nondeterminism", "nondeterminism")
+    assert faults("same", "fine", "failed", "original") and faults("same", "failed", "hang", "original")
+    assert not faults("same", "nondeterminism", "nondeterminism", "original"), "the original cannot replay it either"
     assert faults("more", "nondeterminism", "fine") and not faults("more", "fine", "nondeterminism")
     assert not faults("more", "nondeterminism", "failed")
