@@ -1,9 +1,9 @@
 //! The native module `outlast._native`: translates between Python and `outlast-core`, and decides nothing.
 //!
-//! - [`aio`] turns native work into asyncio futures; [`gate`] lets native threads call Python, until the interpreter ends.
-//! - [`error`] is the one place where a failure becomes a Python exception.
-//! - [`runtime`] and [`live`] are shared by everything that Python can hold on to.
-//! - [`compat`] is the surface that the official `temporalio` package expects of its native module.
+//! - `aio` turns native work into asyncio futures; `gate` lets native threads call Python, until the interpreter ends.
+//! - `error` is the one place where a failure becomes a Python exception.
+//! - `runtime` and `live` are shared by everything that Python can hold on to.
+//! - `compat` is the surface that the official `temporalio` package expects of its native module.
 
 mod aio;
 mod buffers;
