@@ -261,7 +261,8 @@ impl Workflow {
         self.see(turn, messages)
     }
 
-    /// Messages go with the commands that name them. Those of commands that are still to be sent stay.
+    /// Drops the messages of earlier turns, but for those of updates whose completion is still to be sent: the server takes the
+    /// command and the message that it names only together.
     fn forget_recorded_messages(&mut self) {
         let queue = &self.queue;
         self.messages.retain(|message| {
